@@ -1,0 +1,1 @@
+"""Data: COCO files, channels, images, augmentation, loaders."""

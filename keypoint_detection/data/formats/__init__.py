@@ -1,0 +1,1 @@
+"""Readers of foreign label formats, one file each."""

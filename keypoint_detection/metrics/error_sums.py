@@ -1,0 +1,46 @@
+"""Sums of point errors that are the same bits in whatever order and in however many processes they were added."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PARTS = 2.0**40
+"""Fractions are added as whole multiples of 2^-40: exact for eight million points a channel."""
+
+
+class ErrorSums(NamedTuple):
+    """Hold the sums of a batch per channel, all int64, so that adding them never rounds.
+
+    Attributes:
+        total: `[c, 2]`, the sum of the whole parts and the sum of the fractions in units of 2^-40.
+        count: `[c]` errors added.
+        missed: `[c]` targets without a partner, which have no error.
+    """
+
+    total: Tensor
+    count: Tensor
+    missed: Tensor
+
+
+def sum_errors(errors: Tensor, missed: Tensor) -> ErrorSums:
+    """Add up errors over images and targets.
+
+    Args:
+        errors: `[n, c, m]` float64, >= 0; NaN where there is none.
+        missed: `[n, c, m]` bool, targets without a partner.
+    """
+    there = ~errors.isnan()
+    errors = errors.masked_fill(~there, 0.0)
+    whole = errors.floor()
+    fraction = ((errors - whole) * PARTS).round()
+    total = torch.stack([whole, fraction], dim=-1).long().sum(dim=(0, 2))
+    return ErrorSums(total, there.sum(dim=(0, 2)), missed.sum(dim=(0, 2)))
+
+
+def mean_errors(sums: ErrorSums) -> tuple[Tensor, Tensor]:
+    """Return the mean over all errors, a scalar, and per channel, `[c]`; float64, NaN where nothing was added."""
+    total, count = torch.cat([sums.total.sum(0, keepdim=True), sums.total]), sums.count
+    count = torch.cat([count.sum(0, keepdim=True), count])
+    mean = (total[:, 0].double() + total[:, 1].double() / PARTS) / count
+    return mean[0], mean[1:]

@@ -1,0 +1,232 @@
+"""KeypointDetector: backbone, one-convolution heatmap head, loss, optimiser and scores, wired together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+
+from keypoint_detection.data.channels import channel_name
+from keypoint_detection.data.coco_dataset import Batch
+from keypoint_detection.models.backbones.backbone_factory import create_backbone
+from keypoint_detection.models.inference import decode_batch, predict_images
+from keypoint_detection.models.losses import LOSSES, entropy_floor
+from keypoint_detection.models.schedules import lr_factor
+from keypoint_detection.models.scores import DetectionScores
+from keypoint_detection.records import Prediction
+from keypoint_detection.utils.heatmap import generate_heatmaps, sigma_at_epoch
+
+INITIAL_LOGIT = -4.0
+"""Bias of the head: every pixel starts with a probability of 0.018, as most pixels are background."""
+
+
+class KeypointDetector(pl.LightningModule):
+    """Predict one heatmap per channel; a channel may hold any number of keypoints.
+
+    Args:
+        keypoint_channel_configuration: Keypoint names per channel.
+        backbone_type: Name in the backbone registry.
+        backbone_options: Options of that backbone.
+        loss_function: Name in `keypoint_detection.models.losses.LOSSES`.
+        heatmap_sigma: Standard deviation of the targets in heatmap pixels.
+        variable_heatmap_sigma: Sigma of the last epoch, reached linearly from epoch 10; None keeps the first.
+        maximal_gt_keypoint_pixel_distances: AP thresholds in original pixels; all below 1: OKS thresholds.
+        minimal_keypoint_extraction_pixel_distance: Radius of non-maximum suppression in heatmap pixels.
+        max_keypoints: Most detections per channel and image.
+        ap_epoch_start: First epoch with scores.
+        ap_epoch_freq: Epochs between two scores; the last epoch always has them.
+        detect_only_visible_keypoints: Leave occluded keypoints (visibility 1) out of targets and scores.
+        mask_excluded_keypoints: Also leave their surroundings out of the loss.
+        image_size: Height and width that predictions letterbox images to; None keeps their size.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: Decay of the weights of convolutions and linear layers.
+        warmup: Share of the run in which the learning rate rises.
+        decay_type: `cosine`, `linear` or `constant` after that.
+    """
+
+    def __init__(  # noqa: PLR0913  plain values are what a checkpoint can restore
+        self,
+        keypoint_channel_configuration: list[list[str]],
+        backbone_type: str = "Unet",
+        backbone_options: dict[str, Any] | None = None,
+        *,
+        loss_function: str = "BCE",
+        heatmap_sigma: float = 2.0,
+        variable_heatmap_sigma: float | None = None,
+        maximal_gt_keypoint_pixel_distances: Sequence[float] = (2.0, 4.0),
+        minimal_keypoint_extraction_pixel_distance: int = 1,
+        max_keypoints: int = 20,
+        ap_epoch_start: int = 1,
+        ap_epoch_freq: int = 2,
+        detect_only_visible_keypoints: bool = False,
+        mask_excluded_keypoints: bool = False,
+        image_size: Sequence[int] | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup: float = 0.05,
+        decay_type: str = "cosine",
+    ) -> None:
+        super().__init__()
+        maximal_gt_keypoint_pixel_distances = [float(value) for value in maximal_gt_keypoint_pixel_distances]
+        image_size = [int(side) for side in image_size] if image_size else None
+        self.save_hyperparameters()
+        self.channel_names = [channel_name(channel) for channel in keypoint_channel_configuration]
+        self.backbone = create_backbone(backbone_type, **(backbone_options or {}))
+        self.head = nn.Conv2d(self.backbone.out_channels, len(self.channel_names), 3, padding=1)
+        nn.init.normal_(self.head.weight, std=0.001)
+        nn.init.constant_(self.head.bias, INITIAL_LOGIT)  # pyright: ignore[reportArgumentType]
+        self.register_buffer("image_mean", torch.tensor(self.backbone.image_mean).view(-1, 1, 1) * 255, False)
+        self.register_buffer("image_std", torch.tensor(self.backbone.image_std).view(-1, 1, 1) * 255, False)
+        self.loss_function = LOSSES[loss_function]
+        self.learning_rate = learning_rate
+        thresholds = maximal_gt_keypoint_pixel_distances
+        self.scores = nn.ModuleDict(
+            {
+                f"{stage}_scores": DetectionScores(self.channel_names, thresholds)
+                for stage in ("validation", "test")
+            }
+        )
+        self.latest_map = -1.0
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits `[n, c, ceil(h / stride), ceil(w / stride)]` for uint8 images `[n, c_in, h, w]`."""
+        if image.dtype != torch.uint8 or image.ndim != 4:
+            raise ValueError(
+                "KeypointDetector expects uint8 images [n, channels, height, width] with values 0..255; got "
+                f"{image.dtype} {list(image.shape)}; normalisation happens inside."
+            )
+        return self.head(self.backbone((image - self.image_mean) / self.image_std))
+
+    def predict(
+        self,
+        images: "str | Path | Sequence[str | Path] | NDArray | Sequence[NDArray] | Tensor",
+        batch_size: int = 8,
+    ) -> list[Prediction]:
+        """Find the keypoints of images, in original pixels.
+
+        Args:
+            images: Path(s), uint8 HWC array(s), or a uint8 NCHW tensor.
+            batch_size: Images per forward pass.
+
+        Returns:
+            One prediction per image, in order.
+        """
+        return predict_images(self, images, batch_size)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        return self._shared_step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of a batch and collect its scores in the epochs that have them."""
+        self._shared_step(batch, "validation")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of a batch and collect its scores."""
+        self._shared_step(batch, "test")
+
+    def _shared_step(self, batch: Batch, stage: str) -> Tensor:
+        logits = self(batch["image"])
+        target, weight = self.targets(batch, (logits.shape[-2], logits.shape[-1]))
+        per_channel = self.loss_function(logits, target, weight)
+        loss = per_channel.sum()
+        self._log_losses(stage, batch, loss, per_channel)
+        if self.hparams["loss_function"] == "BCE" and stage != "train":
+            self.log(f"{stage}/gt_loss", entropy_floor(target, weight).sum(), batch_size=len(batch["image"]))
+        if stage == "test" or (stage == "validation" and self.is_score_epoch()):
+            keypoints, scores = decode_batch(self, logits, batch)
+            self.scores[f"{stage}_scores"].update(keypoints, scores, batch, self.required_visibility)
+        return loss
+
+    def _log_losses(self, stage: str, batch: Batch, loss: Tensor, per_channel: Tensor) -> None:
+        size = len(batch["image"])
+        self.log(
+            f"{stage}/loss", loss, batch_size=size, prog_bar=True, on_step=stage == "train", on_epoch=True
+        )
+        named = {
+            f"{stage}/loss/{name}": value for name, value in zip(self.channel_names, per_channel, strict=True)
+        }
+        self.log_dict(named, batch_size=size, on_step=False, on_epoch=True)
+
+    @property
+    def required_visibility(self) -> int:
+        """Return the lowest visibility flag that counts as a keypoint."""
+        return 2 if self.hparams["detect_only_visible_keypoints"] else 1
+
+    def targets(self, batch: Batch, heatmap_hw: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """Return the target heatmaps of a batch, `[n, c, h, w]`, and the loss weights or None."""
+        visibility, sigma = batch["visibility"], self.sigma_px()
+        points = (batch["keypoints"] + 0.5) / self.backbone.stride - 0.5
+        included = visibility * (visibility >= self.required_visibility)
+        target = generate_heatmaps(points, included, heatmap_hw, sigma)
+        if not (self.hparams["mask_excluded_keypoints"] and self.required_visibility == 2):
+            return target, None
+        excluded = generate_heatmaps(points, visibility * (visibility == 1), heatmap_hw, sigma)
+        return target, 1.0 - excluded * (1.0 - target)
+
+    def sigma_px(self) -> float:
+        """Return the standard deviation of this epoch's targets in heatmap pixels."""
+        first, last = self.hparams["heatmap_sigma"], self.hparams["variable_heatmap_sigma"]
+        trainer = self._trainer
+        if last is None or trainer is None or not trainer.max_epochs or trainer.max_epochs < 0:
+            return first
+        return sigma_at_epoch(first, last, self.current_epoch, trainer.max_epochs - 1)
+
+    def is_score_epoch(self) -> bool:
+        """Tell whether this validation computes scores: every `ap_epoch_freq`-th epoch and the last one."""
+        trainer = self.trainer
+        epoch, start = self.current_epoch, self.hparams["ap_epoch_start"]
+        is_last = trainer.should_stop or epoch + 1 == trainer.max_epochs
+        is_due = epoch >= start and (epoch - start) % self.hparams["ap_epoch_freq"] == 0
+        return is_last or is_due or trainer.state.fn != TrainerFn.FITTING
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores where they are due, and the number that picks the best checkpoint."""
+        if self.is_score_epoch():
+            self._log_scores("validation")
+        self.log("checkpoint/validation_map", self.latest_map)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the test set."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        scores = self.scores[f"{stage}_scores"]
+        values = scores.compute()
+        scores.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+        if stage == "validation" and not self.trainer.sanity_checking:
+            self.latest_map = values["map"]
+            self.log("map", values["map"], prog_bar=True, logger=False)
+
+    def training_progress(self) -> float:
+        """Return the share of the run that is over, by steps or by the time limit, whichever is further."""
+        trainer = self.trainer
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # pyright: ignore
+        shares = [timer.time_elapsed() / max(timer._duration or 1e30, 1e-9) for timer in timers]
+        total = trainer.estimated_stepping_batches
+        if 0 < total < float("inf"):
+            shares.append(trainer.global_step / total)
+        return min(max(shares, default=0.0), 1.0)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the trainable parameters: those that decay, and biases and norms, which do not."""
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [
+            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": self.hparams["weight_decay"]},
+            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW under the schedule of the whole run."""
+        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.learning_rate)
+        decay, warmup = self.hparams["decay_type"], self.hparams["warmup"]
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda _step: lr_factor(self.training_progress(), decay, warmup)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

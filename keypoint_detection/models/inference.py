@@ -1,0 +1,127 @@
+"""From images to predictions with a detector: prepare, run, decode, map back to original pixels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from keypoint_detection.data.unlabeled_dataset import (
+    UnlabeledKeypointsDataset,
+    collate_unlabeled,
+    prepare_image,
+)
+from keypoint_detection.geometry import heatmap_to_image, is_inside, transform_points
+from keypoint_detection.records import Keypoint, Prediction
+from keypoint_detection.utils.heatmap import extract_keypoints
+
+if TYPE_CHECKING:
+    from keypoint_detection.models.detector import KeypointDetector
+
+
+def decode_batch(
+    detector: "KeypointDetector", logits: Tensor, batch: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Turn logits into detections in original pixels.
+
+    Args:
+        detector: Gives stride, radius of suppression and number of detections.
+        logits: `[n, c, h, w]`.
+        batch: With `to_image` `[n, 2, 3]` and `image_hw` `[n, 2]`.
+
+    Returns:
+        Keypoints `[n, c, k, 2]`, NaN where there is none, and scores `[n, c, k]`, 0 there. Detections in the
+        padding around an image are none.
+    """
+    probabilities = logits.detach().float().sigmoid()
+    points, scores = extract_keypoints(
+        probabilities,
+        max_keypoints=detector.hparams["max_keypoints"],
+        min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
+    )
+    affine = batch["to_image"].to(points.device)
+    points = transform_points(affine, heatmap_to_image(points, detector.backbone.stride).to(affine.dtype))
+    image_hw = batch["image_hw"].to(points.device).view(-1, 2, 1, 1)
+    inside = is_inside(points, (image_hw[:, 0], image_hw[:, 1]))  # pyright: ignore[reportArgumentType]
+    return torch.where(inside[..., None], points, torch.nan), torch.where(inside, scores, 0.0)
+
+
+def predict_images(detector: "KeypointDetector", images: Any, batch_size: int) -> list[Prediction]:
+    """Find the keypoints of images; see `KeypointDetector.predict`."""
+    samples = list(_samples(detector, images))
+    predictions: list[Prediction | None] = [None] * len(samples)
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for index, sample in enumerate(samples):
+        by_shape.setdefault(tuple(sample["image"].shape), []).append(index)
+    for indices in by_shape.values():
+        for start in range(0, len(indices), batch_size):
+            chosen = indices[start : start + batch_size]
+            found = predict_batch(detector, collate_unlabeled([samples[index] for index in chosen]))
+            for index, prediction in zip(chosen, found, strict=True):
+                predictions[index] = prediction
+    return [prediction for prediction in predictions if prediction is not None]
+
+
+@torch.inference_mode()
+def predict_batch(detector: "KeypointDetector", batch: Mapping[str, Any]) -> list[Prediction]:
+    """Run a batch of `collate_unlabeled` and return one prediction per image."""
+    was_training = detector.training
+    detector.eval()
+    logits = detector(batch["image"].to(detector.device))
+    detector.train(was_training)
+    points, scores = (values.cpu().numpy() for values in decode_batch(detector, logits, batch))
+    names = tuple(detector.channel_names)
+    return [
+        Prediction(
+            keypoints=tuple(
+                _keypoints(points[row, channel], scores[row, channel]) for channel in range(len(names))
+            ),
+            channel_names=names,
+            image_hw=(int(batch["image_hw"][row, 0]), int(batch["image_hw"][row, 1])),
+            source=batch["path"][row] or None,
+        )
+        for row in range(len(points))
+    ]
+
+
+def _keypoints(points: NDArray, scores: NDArray) -> tuple[Keypoint, ...]:
+    kept = np.isfinite(points).all(-1)
+    return tuple(
+        Keypoint(float(x), float(y), float(score))
+        for (x, y), score in zip(points[kept], scores[kept], strict=True)
+    )
+
+
+def _samples(detector: "KeypointDetector", images: Any) -> Iterator[dict[str, Any]]:
+    """Yield prepared samples from path(s), array(s) or a tensor."""
+    image_size = detector.hparams["image_size"]
+    image_hw = (int(image_size[0]), int(image_size[1])) if image_size else None
+    if isinstance(images, str | Path) or (
+        _is_sequence(images) and all(isinstance(i, str | Path) for i in images)
+    ):
+        dataset = UnlabeledKeypointsDataset(images, image_hw, detector.backbone.in_channels)
+        yield from (dataset[index] for index in range(len(dataset)))
+        return
+    if isinstance(images, Tensor):
+        images = list(images.permute(0, 2, 3, 1).cpu().numpy())
+    for image in [images] if isinstance(images, np.ndarray) and images.ndim == 3 else images:
+        yield prepare_image(_checked(image, detector.backbone.in_channels), image_hw)
+
+
+def _is_sequence(images: Any) -> bool:
+    return isinstance(images, Sequence) and len(images) > 0
+
+
+def _checked(image: Any, n_channels: int) -> NDArray[np.uint8]:
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != n_channels
+    ):
+        came = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"predict expects uint8 arrays [height, width, {n_channels}] or paths; got {came}.")
+    return image

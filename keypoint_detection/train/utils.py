@@ -1,0 +1,169 @@
+"""Build the data module, the detector, the loggers, the callbacks and the Trainer from a TrainConfig."""
+
+import logging
+import netrc
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint, Timer, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+from keypoint_detection.callbacks import ImageLogger, LastCheckpoint, RelativeEarlyStopping
+from keypoint_detection.data.augmentations import AugmentationConfig
+from keypoint_detection.data.datamodule import KeypointsDataModule
+from keypoint_detection.models.backbones.backbone_factory import backbone_options
+from keypoint_detection.models.detector import KeypointDetector
+from keypoint_detection.train.config import BACKBONE_OPTIONS, ModelConfig, TrainConfig
+
+logger = logging.getLogger("keypoint_detection")
+
+DEFAULT_MAX_EPOCHS = 100
+
+
+def build_data_module(config: TrainConfig) -> KeypointsDataModule:
+    """Return the data module of a configuration; it reads and checks the files."""
+    augmentation = AugmentationConfig(
+        rotation_degrees=config.augment_rotation,
+        scale=config.augment_scale,
+        translation=config.augment_translation,
+        horizontal_flip=config.augment_horizontal_flip,
+        vertical_flip=config.augment_vertical_flip,
+        color=config.augment_color,
+    )
+    return KeypointsDataModule(
+        json_dataset_path=config.json_dataset_path,
+        json_validation_dataset_path=config.json_validation_dataset_path,
+        json_test_dataset_path=config.json_test_dataset_path,
+        json_dataset_img_size=config.json_dataset_img_size,
+        keypoint_channel_configuration=config.keypoint_channel_configuration,
+        image_size=config.image_hw,
+        n_channels_in=config.n_channels_in,
+        batch_size=config.batch_size,
+        validation_split_ratio=config.validation_split_ratio,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        augment_train=config.augment_train,
+        augmentation=augmentation,
+        symmetric_keypoints=config.symmetric_keypoints,
+    )
+
+
+def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDetector:
+    """Return a new detector for the channels of the data."""
+    names = set(ModelConfig.model_fields) - set(BACKBONE_OPTIONS) - {"backbone_type"}
+    options = {name: getattr(config, name) for name in names}
+    return KeypointDetector(
+        channels, config.backbone_type, chosen_backbone_options(config), image_size=config.image_hw, **options
+    )
+
+
+def chosen_backbone_options(config: TrainConfig) -> dict[str, Any]:
+    """Return the options that the backbone takes, and name in one log line the flags that it does not."""
+    known = backbone_options(config.backbone_type)
+    given = {name: getattr(config, name) for name in BACKBONE_OPTIONS if getattr(config, name) is not None}
+    unused = [name for name in given if name not in known]
+    if unused:
+        flags = ", ".join(f"--{name}" for name in unused)
+        logger.info("not used by backbone %s: %s", config.backbone_type, flags)
+    return {"n_channels_in": config.n_channels_in} | {name: given[name] for name in given if name in known}
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Return the folder of this run, named by backbone, data and time unless the user named it."""
+    if config.run_name:
+        return Path(config.default_root_dir) / config.run_name
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return (
+        Path(config.default_root_dir)
+        / f"{config.backbone_type}-{Path(config.json_dataset_path).stem}-{stamp}"
+    )
+
+
+def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
+    """Return the CSV logger and, when asked for, wandb: offline without a login."""
+    loggers: list[Logger] = [CSVLogger(folder.parent, name=folder.name, version="")]
+    if config.uses_wandb:
+        loggers.append(
+            WandbLogger(
+                name=config.wandb_name or folder.name,
+                project=config.wandb_project or "keypoint-detection",
+                entity=config.wandb_entity,
+                save_dir=folder,
+                offline=not _wandb_is_logged_in(),
+                config=config.model_dump(mode="json"),
+            )
+        )
+    return loggers
+
+
+def _wandb_is_logged_in() -> bool:
+    if "WANDB_MODE" in os.environ:
+        return os.environ["WANDB_MODE"] == "online"
+    if "WANDB_API_KEY" in os.environ:
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+
+
+def build_callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
+    """Return progress bar, checkpoints and, when asked for, early stopping and pictures."""
+    checkpoints = folder / "checkpoints"
+    callbacks: list[pl.Callback] = [TQDMProgressBar(refresh_rate=1)]
+    if not config.fast_dev_run:
+        best = ModelCheckpoint(
+            checkpoints,
+            filename="best",
+            monitor="checkpoint/validation_map",
+            mode="max",
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        callbacks += [best, LastCheckpoint(checkpoints / "last.ckpt")]
+    if config.max_time:
+        callbacks.append(Timer(config.max_time, interval="step", verbose=False))
+    if config.early_stopping_relative_threshold >= 0:
+        callbacks.append(RelativeEarlyStopping(config.early_stopping_relative_threshold))
+    if config.uses_wandb:
+        callbacks.append(ImageLogger(every_n_epochs=5))
+    return callbacks
+
+
+def build_trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
+    """Return Lightning's Trainer for a configuration."""
+    arguments: dict[str, Any] = {
+        "accelerator": config.accelerator,
+        "devices": config.devices,
+        "precision": lightning_precision(config),
+        "max_epochs": config.max_epochs or (-1 if config.max_time else DEFAULT_MAX_EPOCHS),
+        "fast_dev_run": config.fast_dev_run,
+        "log_every_n_steps": config.log_every_n_steps,
+        "check_val_every_n_epoch": config.check_val_every_n_epoch,
+        "gradient_clip_val": config.gradient_clip_val,
+        "deterministic": config.deterministic,
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+    }
+    return pl.Trainer(
+        **{**arguments, **config.trainer},
+        logger=build_loggers(config, folder),
+        callbacks=build_callbacks(config, folder),
+    )
+
+
+def lightning_precision(config: TrainConfig) -> Any:
+    """Return Lightning's name of the precision; half precision on a CPU is bf16."""
+    import torch
+
+    names = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}
+    precision = names.get(config.precision, config.precision)
+    on_cpu = config.accelerator == "cpu" or (config.accelerator == "auto" and not torch.cuda.is_available())
+    if on_cpu and precision == "16-mixed":
+        logger.info("precision 16 on a CPU: training in bf16-mixed")
+        return "bf16-mixed"
+    return precision

@@ -1,0 +1,1 @@
+"""Heatmap maths, drawing and checkpoint loading: a closed set."""

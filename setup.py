@@ -1,0 +1,61 @@
+"""Package metadata; the build system and the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "keypoint_detection/__init__.py").read_text(encoding="utf-8")
+)
+
+EXTRAS = {
+    "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"],
+    "video": ["av>=12"],
+    "sleap": ["sleap-io>=0.2"],
+    "dlc": ["pandas>=2.2", "tables>=3.9"],
+    "fast": ["faster-coco-eval>=1.6"],
+    "tensorboard": ["tensorboard>=2.16"],
+    "rich": ["rich>=13"],
+    "dev": [
+        "build>=1.2",
+        "hypothesis>=6.100",
+        "pre-commit>=3.7",
+        "pyright>=1.1.380",
+        "pytest>=8.2",
+        "ruff>=0.9",
+    ],
+}
+
+setup(
+    name="keypoint-detection",
+    version=VERSION[1],
+    description="Keypoint detection with Gaussian heatmaps, for any COCO keypoint file",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["keypoint_detection", "keypoint_detection.*"]),
+    package_data={"keypoint_detection": ["py.typed"]},
+    install_requires=[
+        "torch>=2.5",
+        "pytorch-lightning>=2.5",
+        "torchmetrics>=1.4",
+        "timm>=1.0",
+        "albumentations>=2.0,<2.1",  # 2.0.8 is the last release under the MIT licence
+        "pycocotools>=2.0.8",
+        "wandb>=0.18",
+        "opencv-python>=4.9",
+        "numpy>=2.0",
+        "scipy>=1.13",
+        "pydantic>=2.7",
+        "PyYAML>=6.0",
+        "safetensors>=0.4",
+        "tqdm>=4.66",
+        "jaxtyping>=0.2.30",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["keypoint-detection = keypoint_detection.__main__:main"]},
+)

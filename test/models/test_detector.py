@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from keypoint_detection.utils.heatmap import generate_heatmaps
+
+from keypoint_detection.data.coco_dataset import Batch
+from keypoint_detection.models.detector import KeypointDetector
+
+NAN = float("nan")
+
+
+def make_detector(**options: object) -> KeypointDetector:
+    pl.seed_everything(0, verbose=False)
+    return KeypointDetector([["a"], ["b", "c"]], "Unet", {"n_channels": 8}, **options)  # pyright: ignore
+
+
+def make_batch(visibility: list | None = None) -> Batch:
+    """Return two 32x48 images: one point in the first channel, two in the second; the other is a negative."""
+    keypoints = torch.full((2, 2, 2, 2), NAN)
+    keypoints[0, 0, 0] = torch.tensor([10.25, 20.5])
+    keypoints[0, 1] = torch.tensor([[30.0, 8.0], [40.75, 25.0]])
+    flags = torch.zeros(2, 2, 2, dtype=torch.uint8)
+    flags[0] = torch.tensor(visibility or [[2, 0], [1, 2]])
+    generator = torch.Generator().manual_seed(0)
+    return {  # pyright: ignore[reportReturnType]
+        "image": torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=generator),
+        "keypoints": keypoints,
+        "visibility": flags,
+        "to_image": torch.tensor([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5]]).repeat(2, 1, 1),
+        "image_id": torch.tensor([1, 2]),
+        "image_hw": torch.tensor([[64, 96], [64, 96]]),
+        "input_hw": torch.tensor([[32, 48], [32, 48]]),
+    }
+
+
+def test_forward_gives_logits_with_a_low_initial_probability() -> None:
+    detector = make_detector()
+    logits = detector(make_batch()["image"])
+    assert logits.shape == (2, 2, 32, 48)
+    assert 0.01 < float(logits.sigmoid().mean()) < 0.03
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("hw", [(33, 47), (64, 40)])
+def test_heatmaps_have_the_declared_stride_for_any_size(stride: int, hw: tuple[int, int]) -> None:
+    detector = KeypointDetector([["a"]], "Unet", {"n_channels": 8, "output_stride": stride})
+    logits = detector(torch.zeros(1, 3, *hw, dtype=torch.uint8))
+    assert logits.shape[-2:] == (-(-hw[0] // stride), -(-hw[1] // stride))
+
+
+def test_images_are_normalised_inside_as_the_backbone_asks() -> None:
+    detector = make_detector()
+    image = make_batch()["image"]
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    expected = detector.head(detector.backbone((image / 255.0 - mean) / std))
+    assert torch.allclose(detector(image), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("image", [torch.zeros(1, 3, 32, 32), torch.zeros(3, 32, 32, dtype=torch.uint8)])
+def test_images_of_another_kind_are_refused(image: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"expects uint8 images \[n, channels, height, width\]"):
+        make_detector()(image)
+
+
+def test_targets_are_gaussians_at_the_points_of_this_stride() -> None:
+    detector = KeypointDetector(
+        [["a"], ["b"]], "Unet", {"n_channels": 8, "output_stride": 2}, heatmap_sigma=1.5
+    )
+    target, weight = detector.targets(make_batch(), (16, 24))
+    y, x = np.mgrid[:16, :24]
+    u, v = (10.25 + 0.5) / 2 - 0.5, (20.5 + 0.5) / 2 - 0.5
+    assert weight is None
+    assert np.allclose(target[0, 0], np.exp(-((x - u) ** 2 + (y - v) ** 2) / (2 * 1.5**2)), atol=1e-5)
+    assert target[1].abs().max() == 0
+
+
+def test_occluded_points_are_left_out_and_masked_on_request() -> None:
+    batch = make_batch()
+    everything, _ = make_detector().targets(batch, (32, 48))
+    visible, unmasked = make_detector(detect_only_visible_keypoints=True).targets(batch, (32, 48))
+    masked, weight = make_detector(detect_only_visible_keypoints=True, mask_excluded_keypoints=True).targets(
+        batch, (32, 48)
+    )
+    assert everything[0, 1, 8, 30] == pytest.approx(1.0)
+    assert visible[0, 1, 8, 30] < 1e-3
+    assert unmasked is None
+    assert weight is not None
+    assert torch.equal(masked, visible)
+    assert weight[0, 1, 8, 30] == pytest.approx(0.0, abs=1e-3)
+    assert weight[0, 1, 25, 41] == pytest.approx(1.0, abs=1e-3)
+    assert weight[0, 0].min() == 1.0
+
+
+def test_sigma_falls_from_epoch_ten_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = make_detector(heatmap_sigma=3.0, variable_heatmap_sigma=1.0)
+    trainer = pl.Trainer(max_epochs=31, logger=False, enable_checkpointing=False, accelerator="cpu")
+    detector._trainer = trainer
+    seen = []
+    for epoch in (0, 10, 20, 30):
+        monkeypatch.setattr(type(detector), "current_epoch", property(lambda _, epoch=epoch: epoch))
+        seen.append(detector.sigma_px())
+    assert seen == pytest.approx([3.0, 3.0, 2.0, 1.0])
+
+
+def test_perfect_heatmaps_score_perfectly_in_original_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    from keypoint_detection.models.inference import decode_batch
+
+    detector, batch = make_detector(), make_batch()
+    target = generate_heatmaps(batch["keypoints"], batch["visibility"], (32, 48), 2.0)
+    points, scores = decode_batch(detector, torch.logit(target.clamp(1e-6, 1 - 1e-6)), batch)
+    assert points[0, 0, 0].tolist() == pytest.approx([2 * 10.25 + 0.5, 2 * 20.5 + 0.5], abs=0.05)
+    stage = detector.scores["test_scores"]
+    stage.update(points, scores, batch, 1)
+    values = stage.compute()
+    assert values["map"] == 1.0
+    assert values["b=c/ap@2px"] == 1.0
+    assert values["mean_error_px"] < 0.05
+    assert values["missed"] == 0
+
+
+def test_scores_fall_due_every_few_epochs_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = make_detector(ap_epoch_start=2, ap_epoch_freq=3)
+    trainer = pl.Trainer(max_epochs=10, logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.state.fn = "fit"  # pyright: ignore[reportAttributeAccessIssue]
+    detector._trainer = trainer
+    due = []
+    for epoch in range(10):
+        monkeypatch.setattr(type(detector), "current_epoch", property(lambda _, epoch=epoch: epoch))
+        if detector.is_score_epoch():
+            due.append(epoch)
+    assert due == [2, 5, 8, 9]
+
+
+def test_hyperparameters_are_plain_enough_for_a_safe_checkpoint(tmp_path: Path) -> None:
+    detector = make_detector(image_size=(32, 48), maximal_gt_keypoint_pixel_distances=np.array([1, 3]))
+    torch.save(dict(detector.hparams), tmp_path / "h.pt")
+    loaded = torch.load(tmp_path / "h.pt", weights_only=True)
+    assert loaded["image_size"] == [32, 48]
+    assert loaded["maximal_gt_keypoint_pixel_distances"] == [1.0, 3.0]
+
+
+def test_weight_decay_spares_biases_and_norms() -> None:
+    detector = make_detector(weight_decay=0.3)
+    detector._trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
+    optimizer = torch.optim.AdamW(detector.parameter_groups(), lr=1.0)
+    decayed, spared = optimizer.param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0.0)
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+    assert all(parameter.ndim == 1 for parameter in spared["params"])
+    count = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert count == sum(p.numel() for p in detector.parameters())

@@ -1,0 +1,167 @@
+"""The walls of the house: imports point down only, without a cycle; heavy libraries stay in their files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "keypoint_detection"
+
+# The longest matching prefix gives the layer; a module that matches none fails the test.
+LAYERS = {
+    "records": 0,
+    "geometry": 0,
+    "registry": 0,
+    "files": 0,
+    "data.channels": 1,
+    "data.coco_parser": 1,
+    "data.formats": 1,
+    "data.splits": 1,
+    "data.synthetic": 1,
+    "utils.heatmap": 1,
+    "metrics": 1,
+    "models.losses": 1,
+    "models.schedules": 1,
+    "data.imageloader": 2,
+    "data.augmentations": 2,
+    "data.coco_dataset": 2,
+    "data.unlabeled_dataset": 2,
+    "data.datamodule": 2,
+    "models.backbones": 2,
+    "models.scores": 3,
+    "models.inference": 3,
+    "models.detector": 3,
+    "utils.visualization": 4,
+    "utils.load_checkpoints": 4,
+    "callbacks": 4,
+    "predict": 4,
+    "evaluate": 4,
+    "benchmark": 4,
+    "train": 5,
+    "commands": 5,
+    "demo": 5,
+    "__main__": 5,
+    "": 5,
+}
+PACKAGE_MARKERS = {"data", "utils", "models"}
+
+# Each of these libraries is imported in as few files as possible.
+HOMES = {
+    "albumentations": {"data.augmentations"},
+    "timm": {"models.backbones.convnext_unet"},
+    "wandb": set(),
+}
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name below the package, `""` for the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def layer(module: str) -> int:
+    prefixes = [
+        prefix
+        for prefix in LAYERS
+        if prefix and (module == prefix or module.startswith((prefix + ".", prefix + "_")))
+    ]
+    if prefixes:
+        return LAYERS[max(prefixes, key=len)]
+    if module in PACKAGE_MARKERS:
+        return 0
+    assert module == "", f"module {module} has no layer: add it to LAYERS and to the README"
+    return LAYERS[""]
+
+
+def imported(path: Path) -> set[str]:
+    """Return every absolute module that a file imports, in functions too, but not under TYPE_CHECKING."""
+    found: set[str] = set()
+    skipped: set[int] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            skipped.update(id(child) for statement in node.body for child in ast.walk(statement))
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def internal_imports(module: str) -> set[str]:
+    names = {
+        name.removeprefix("keypoint_detection").removeprefix(".")
+        for name in imported(MODULES[module])
+        if name.split(".")[0] == "keypoint_detection"
+    }
+    return {name for name in names if name in MODULES and name not in PACKAGE_MARKERS} - {module}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    for target in internal_imports(module):
+        if target == "":
+            continue
+        assert layer(target) <= layer(module), (
+            f"{module} (L{layer(module)}) imports {target} (L{layer(target)})"
+        )
+
+
+def test_no_import_cycle() -> None:
+    graph = {module: internal_imports(module) - {""} for module in MODULES if module}
+    while graph:
+        leaves = {module for module, targets in graph.items() if not targets & graph.keys()}
+        assert leaves, f"import cycle among {sorted(graph)}"
+        graph = {module: targets for module, targets in graph.items() if module not in leaves}
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_library_stays_in_its_files(library: str) -> None:
+    users = {
+        module
+        for module, path in MODULES.items()
+        if library in {name.split(".")[0] for name in imported(path)}
+    }
+    assert users <= HOMES[library]
+
+
+@pytest.mark.parametrize(("above", "below"), [("data", "models"), ("metrics", "models"), ("models", "train")])
+def test_named_walls(above: str, below: str) -> None:
+    for module in MODULES:
+        if module.startswith(above):
+            assert not [target for target in internal_imports(module) if target.split(".")[0] == below], (
+                module
+            )
+
+
+def test_every_package_folder_is_a_package() -> None:
+    folders = {path.parent for path in MODULES.values()}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_tests_mirror_the_package() -> None:
+    tests = [path for path in (ROOT / "test").rglob("test_*.py") if "reference" not in path.parts]
+    free = {"test_architecture", "test_packaging", "test_readme", "test_learning"}
+    for path in tests:
+        subject = path.relative_to(ROOT / "test").with_name(path.name.removeprefix("test_"))
+        folder = PACKAGE / subject.with_suffix("")
+        assert (
+            path.stem in free
+            or (PACKAGE / subject).is_file()
+            or folder.is_dir()
+            or subject.stem == "backbones"
+        ), path
+
+
+def test_scripts_are_thin() -> None:
+    for path in (ROOT / "scripts").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 80, path

@@ -1,0 +1,41 @@
+"""A detector learns: four images are overfitted to AP 1.0 at 2 px by every backbone with every loss."""
+
+from pathlib import Path
+
+import pytest
+from keypoint_detection.models.losses import LOSSES
+
+from keypoint_detection.data.synthetic import make_dataset
+from keypoint_detection.models.backbones.backbone_factory import list_backbones
+from keypoint_detection.train.config import TrainConfig
+from keypoint_detection.train.train import train
+
+QUICK = ("Unet", "BCE")
+PAIRS = [
+    pytest.param(backbone, loss, marks=[] if (backbone, loss) == QUICK else pytest.mark.slow)
+    for backbone in list_backbones()
+    for loss in LOSSES.names()
+]
+
+
+@pytest.mark.parametrize(("backbone", "loss"), PAIRS)
+def test_four_images_are_overfitted(backbone: str, loss: str, tmp_path: Path) -> None:
+    path = make_dataset("boxes", tmp_path / "data", 4, (64, 64), seed=1)
+    config = TrainConfig(
+        json_dataset_path=str(path),
+        json_validation_dataset_path=str(path),
+        keypoint_channel_configuration="corner0 = corner1 = corner2 = corner3; flap_left; flap_right",
+        backbone_type=backbone,
+        loss_function=loss,
+        batch_size=4,
+        max_epochs=150,
+        learning_rate=3e-3,
+        check_val_every_n_epoch=150,
+        maximal_gt_keypoint_pixel_distances=[2.0],
+        default_root_dir=str(tmp_path / "runs"),
+        accelerator="cpu",
+        num_workers=0,
+        trainer={"enable_progress_bar": False},
+    )
+    result = train(config)
+    assert result.validation["validation/map"] == 1.0

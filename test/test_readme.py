@@ -1,0 +1,90 @@
+"""Every command and every piece of code in the README runs, in order, as it stands there."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from keypoint_detection.__main__ import main
+from keypoint_detection.data.synthetic import make_dataset
+from keypoint_detection.registry import nearest_name
+from keypoint_detection.train.config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# What keeps a command of the README short here; the two of its ```bash blocks are what .ci/run does.
+SHORT = {"train": ["--max_epochs", "1", "--run_name", "my_run", "--accelerator", "cpu", "--num_workers", "0"]}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the files that the README's commands name."""
+    for name in ("train", "test"):
+        made = make_dataset("boxes", tmp_path / "data", 4, (64, 64), seed=3)
+        made.rename(tmp_path / "data" / f"{name}.json")
+    shutil.copytree(tmp_path / "data" / "images", tmp_path / "photos")
+    for index, path in enumerate(sorted((tmp_path / "photos").glob("*.png"))):
+        cv2.imwrite(str(path.with_name(f"{index}.jpg")), cv2.imread(str(path)))
+    shutil.copy(path, tmp_path / "photo.png")
+    video = tmp_path / "my_project" / "labeled-data" / "video"
+    video.mkdir(parents=True)
+    cv2.imwrite(str(video / "img0.png"), np.zeros((20, 30, 3), np.uint8))
+    rows = ["scorer,me,me", "bodyparts,nose,nose", "coords,x,y", "labeled-data/video/img0.png,3.5,4.5"]
+    (video / "CollectedData_me.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+def test_commands_run_in_order(workplace: Path) -> None:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    assert len(lines) >= 4
+    for line in lines:
+        program, command, *flags = shlex.split(line)
+        assert program == "keypoint-detection"
+        assert main([command, *flags, *SHORT.get(command, [])]) == 0, line
+    assert (workplace / "runs/my_run/eval/metrics.json").is_file()
+    assert (workplace / "predictions/predictions.csv").is_file()
+    assert (workplace / "data/mouse/annotations.json").is_file()
+
+
+def test_code_runs(workplace: Path, capsys: pytest.CaptureFixture) -> None:
+    first, second = blocks("python")
+    exec(compile(first, "README.md", "exec"), {})
+    assert "corner0 [" in capsys.readouterr().out
+    exec(compile(second, "README.md", "exec"), {})
+    from keypoint_detection import create_backbone
+
+    assert create_backbone("Plain", n_channels=4).out_channels == 4
+
+
+def test_both_bash_blocks_are_the_two_commands() -> None:
+    install_and_demo, install_and_test = (block.strip() for block in blocks("bash"))
+    assert install_and_demo == "pip install . && keypoint-detection demo"
+    assert install_and_test == 'pip install ".[dev]" && pytest'
+
+
+def test_flags_of_the_table_exist_with_these_defaults() -> None:
+    rows = re.findall(r"^\| (`--.+?) \| (.+?) \| ", README, flags=re.MULTILINE)
+    assert len(rows) >= 10
+    for names, default in rows:
+        for name in re.findall(r"--(\w+)", names):
+            assert name in TrainConfig.model_fields, nearest_name(name, TrainConfig.model_fields)
+        field = TrainConfig.model_fields[re.findall(r"--(\w+)", names)[0]]
+        if re.fullmatch(r"`?[\w.-]+`?", default) and default not in ("off", "none"):
+            expected = field.default
+            assert expected is None or str(expected).removesuffix(".0") == default.strip("`"), names
+
+
+def test_picture_is_there() -> None:
+    for path in re.findall(r"!\[.*?\]\((.+?)\)", README):
+        assert (ROOT / path).is_file()
