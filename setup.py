@@ -44,7 +44,6 @@ setup(
         "pytorch-lightning>=2.5",
         "torchmetrics>=1.4",
         "timm>=1.0",
-        "albumentations>=2.0,<2.1",  # 2.0.8 is the last release under the MIT licence
         "pycocotools>=2.0.8",
         "wandb>=0.18",
         "opencv-python>=4.9",

@@ -1,7 +1,6 @@
 """The `keypoint-detection` command: dispatch, and one line for everything that goes wrong."""
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -28,7 +27,6 @@ def _quiet() -> None:
     """Let our own log lines through, and keep those of the libraries for when something is wrong."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("keypoint_detection").setLevel(logging.INFO)
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_utilities"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -69,9 +69,12 @@ def evaluate(
         image_size=(size[0], size[1]) if size else None,
         n_channels_in=detector.backbone.in_channels,
     )
-    loader = DataLoader(dataset, options.batch_size, num_workers=options.num_workers, collate_fn=collate)
+    if not len(dataset.table.xy):
+        raise ValueError(f"{json_dataset_path}: expected labelled keypoints to score against, got none")
     scores = DetectionScores(detector.channel_names, detector.hparams["maximal_gt_keypoint_pixel_distances"])
-    found = _run(detector, loader, scores)
+    if scores.similarity == "oks":
+        dataset.table.check_areas()
+    found = _run(detector, dataset, scores, options)
     values = scores.compute()
     contract = metric_contract(detector, len(dataset))
     write_json(Path(output) / "metrics.json", metrics_report(values, detector.channel_names, contract))
@@ -89,22 +92,21 @@ def _override(detector: KeypointDetector, options: EvalOptions) -> None:
 
 
 @torch.inference_mode()
-def _run(detector: KeypointDetector, loader: DataLoader, scores: DetectionScores) -> list[dict[str, Any]]:
+def _run(
+    detector: KeypointDetector, dataset: COCOKeypointsDataset, scores: DetectionScores, options: EvalOptions
+) -> list[dict[str, Any]]:
     """Update the scores with every batch and return the detections per image."""
-    dataset, found = loader.dataset, []
-    scores.to(detector.device)
+    loader = DataLoader(dataset, options.batch_size, num_workers=options.num_workers, collate_fn=collate)
+    device, found = detector.device, []
+    scores.to(device)
     for batch in tqdm(loader, desc="eval", leave=False):
-        moved = {
-            key: value.to(detector.device) if isinstance(value, torch.Tensor) else value
-            for key, value in batch.items()
-        }
+        moved = {key: v.to(device) if isinstance(v, torch.Tensor) else v for key, v in batch.items()}
         keypoints, confidence = decode_batch(detector, detector(moved["image"]), moved)
         scores.update(keypoints, confidence, moved, detector.required_visibility)  # pyright: ignore
         for row, image_id in enumerate(batch["image_id"].tolist()):
             points = _channel_points(detector, keypoints[row].cpu(), confidence[row].cpu())
-            found.append(
-                {"image_id": image_id, "file_name": dataset.file_name(image_id), "keypoints": points}
-            )
+            name = dataset.file_name(image_id)
+            found.append({"image_id": image_id, "file_name": name, "keypoints": points})
     return found
 
 

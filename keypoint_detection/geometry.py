@@ -146,6 +146,8 @@ def warp_image(
         return image
     frame_per_source = np.linalg.norm(affine[:, :2], axis=0)  # along x and along y
     box_x, box_y = (max(round(1.0 / max(float(scale), 1e-6)), 1) for scale in frame_per_source)
+    if box_x * box_y == 2:
+        box_x = box_y = 2  # cv2.blur adds 1 to every uint8 value when the box has an area of 2
     if box_x > 1 or box_y > 1:
         image = cv2.blur(image, (box_x, box_y)).reshape(image.shape).astype(np.uint8, copy=False)
         # OpenCV anchors a box of even length half a pixel to the right of its centre, and below it.

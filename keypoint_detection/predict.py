@@ -10,7 +10,11 @@ import cv2
 from tqdm import tqdm
 
 from keypoint_detection.data.imageloader import load_image
-from keypoint_detection.data.unlabeled_dataset import UnlabeledKeypointsDataset, collate_unlabeled
+from keypoint_detection.data.unlabeled_dataset import (
+    UnlabeledBatch,
+    UnlabeledKeypointsDataset,
+    collate_unlabeled,
+)
 from keypoint_detection.files import atomic_write, write_json
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.models.inference import predict_batch
@@ -83,7 +87,9 @@ def predict_to_files(
     return PredictResult(predictions, unreadable, output)
 
 
-def _batches(dataset: UnlabeledKeypointsDataset, batch_size: int, unreadable: list[str]) -> Iterator[dict]:
+def _batches(
+    dataset: UnlabeledKeypointsDataset, batch_size: int, unreadable: list[str]
+) -> Iterator[UnlabeledBatch]:
     """Yield batches of images of one size in order; note the images that cannot be read."""
     waiting: list[dict] = []
     for index in range(len(dataset)):

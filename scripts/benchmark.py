@@ -14,7 +14,7 @@ from keypoint_detection import benchmark
 from keypoint_detection.data.synthetic import make_dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "test"))
-from reference.average_precision import average_precision_reference
+from reference.average_precision import average_precision
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         rows = {
             "targets": benchmark.time_targets,
             "decoding": benchmark.time_decoding,
-            "ap": lambda: benchmark.time_average_precision(average_precision_reference),
+            "ap": lambda: benchmark.time_average_precision(average_precision),
             "loader": lambda: benchmark.time_loader(large),
             "step": lambda: benchmark.time_training_step(small),
         }

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
 import pytest

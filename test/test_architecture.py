@@ -48,7 +48,7 @@ PACKAGE_MARKERS = {"data", "utils", "models"}
 
 # Each of these libraries is imported in as few files as possible.
 HOMES = {
-    "albumentations": {"data.augmentations"},
+    "albumentations": set(),
     "timm": {"models.backbones.convnext_unet"},
     "wandb": set(),
 }

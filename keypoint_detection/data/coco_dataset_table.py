@@ -52,6 +52,16 @@ class KeypointTable:
         """Return where the image of a row is."""
         return self.json_path.parent / self.file_names[row]
 
+    def check_areas(self) -> None:
+        """Raise a ValueError when a labelled instance has no area to scale OKS by."""
+        lacking = ~(self.area[np.unique(self.instance)] > 0)
+        if lacking.any():
+            raise ValueError(
+                f"{self.json_path}: OKS thresholds (all below 1) need the area of every instance, but "
+                f"{int(lacking.sum())} of {len(lacking)} have neither area nor bbox; add them, or give thresholds in "
+                "pixels such as --maximal_gt_keypoint_pixel_distances '2 4'"
+            )
+
     def keypoint_counts(self) -> NDArray[np.int64]:
         """Return how many keypoints each name has, `[names]`."""
         return np.bincount(self.name_index, minlength=len(self.names))

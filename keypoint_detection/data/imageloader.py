@@ -113,7 +113,7 @@ def _flags(n_channels: int) -> int:
 
 
 def _decode(content: bytes, flags: int) -> NDArray | None:
-    # libpng writes its complaint straight to stderr, so the usual damage, a cut file, is found before it is
+    # libpng of OpenCV 4 complains straight to stderr: the usual damage, a cut file, is found before it is
     # asked.
     if not content or (content.startswith(_PNG_SIGNATURE) and _PNG_END not in content):
         return None

@@ -62,7 +62,7 @@ def draw_image(
         kind: A name in `KINDS`.
         image_hw: Height and width in pixels, at least `MIN_SIDE` each; the shapes grow with the shorter side.
         rng: Source of every choice.
-        clutter: False leaves out texture, distractors, covers, uneven light and noise.
+        clutter: False leaves out texture, shadows, distractors, covers, uneven light and noise.
 
     Returns:
         The image, uint8 `[h, w, 3]` RGB, and its labelled instances in original pixels.

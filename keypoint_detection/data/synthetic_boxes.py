@@ -1,7 +1,7 @@
 """Cardboard boxes in perspective: four corners that look alike, and the tips of a left and a right flap.
 
-A box is seen from above its front, where tape and labels are, and its left flap is on the left of that front. So
-a mirrored picture shows a box of the same family whose left and right names have changed places.
+A box is seen from above its front, where tape and labels are, and its left flap is on the left of that front.
+So a mirrored picture shows a box of the same family whose left and right names have changed places.
 """
 
 from dataclasses import dataclass, replace
@@ -56,7 +56,7 @@ class _Body:
     Attributes:
         rim: `[4, 3]`: front left, front right, back right, back left.
         base: `[4, 3]`, below the rim.
-        flaps: Left and right, `[5, 3]` each: back and front of the hinge, the tip (a keypoint), the cut corner.
+        flaps: Left and right, `[5, 3]` each: back and front of the hinge, tip (a keypoint), the cut corner.
     """
 
     rim: Floats
@@ -226,7 +226,7 @@ def draw_boxes(
 
     Args:
         image_hw: Height and width in pixels.
-        clutter: False leaves out texture, distractors, covers, uneven light and noise.
+        clutter: False leaves out texture, shadows, distractors, covers, uneven light, noise.
         rng: Source of every choice.
 
     Returns:

@@ -1,7 +1,7 @@
 """Anti-aliased polygons whose edges lie where their vertices say, for images with exact sub-pixel labels.
 
 A polygon covers a pixel by the share of the pixel's square that lies inside it: exact along x, the mean of
-`SUBROWS` lines along y. (OpenCV's `fillPoly` also draws the outline and so swells every shape by half a pixel.)
+`SUBROWS` lines along y. OpenCV's `fillPoly` also draws the outline and so swells every shape by half a pixel.
 """
 
 import math
@@ -58,10 +58,14 @@ def polygon_coverage(vertices: Floats, image_hw: tuple[int, int]) -> tuple[NDArr
 
 
 class Layer:
-    """Hold a picture in the making: `pixels` `[h, w, 4]`, colour in [0, 1] times coverage, then coverage."""
+    """Hold a picture in the making: `pixels` `[h, w, 4]`, colour in [0, 1] times coverage, then coverage.
 
-    def __init__(self, image_hw: tuple[int, int]) -> None:
+    Without `shadows` nothing is darkened, and every edge of the picture is the edge of a polygon.
+    """
+
+    def __init__(self, image_hw: tuple[int, int], shadows: bool = True) -> None:
         self.image_hw = image_hw
+        self.shadows = shadows
         self.pixels = np.zeros((*image_hw, 4), dtype=np.float32)
 
     def add(
@@ -108,6 +112,8 @@ class Layer:
             softness_px: Standard deviation of the blur.
             strength: Share of the light taken away in the core, in [0, 1].
         """
+        if not self.shadows:
+            return
         reach = math.ceil(3 * softness_px)
         grown_hw = self.image_hw[0] + 2 * reach, self.image_hw[1] + 2 * reach
         coverage, rows, columns = polygon_coverage(outline + reach, grown_hw)

@@ -52,7 +52,7 @@ def draw_flowers(
 
     Args:
         image_hw: Height and width in pixels.
-        clutter: False leaves out texture, distractors, uneven light and noise.
+        clutter: False leaves out texture, shadows, distractors, uneven light and noise.
         rng: Source of every choice.
 
     Returns:

@@ -67,7 +67,7 @@ def label(subject: Subject, in_front: Sequence[Floats], image_hw: tuple[int, int
             keypoints[name] = Keypoint(float(point[0]), float(point[1]), visibility=1 if hidden else 2)
     frame = frame_outline(image_hw)
     shown = clip_convex(subject.outline, frame)
-    low, high = shown.min(0), shown.max(0)
+    low, high = np.maximum(shown.min(0), frame[0]), np.minimum(shown.max(0), frame[2])  # the cut rounds
     box = (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
     return Instance(keypoints, subject.category, box=box, area=abs(signed_area(shown)))
 
@@ -78,16 +78,16 @@ def frame_outline(image_hw: tuple[int, int]) -> Floats:
     return np.array([[-0.5, -0.5], [x, -0.5], [x, y], [-0.5, y]])
 
 
-def plain_floor(image_hw: tuple[int, int], color: Color) -> Layer:
-    """Return a floor of one colour."""
-    layer = Layer(image_hw)
+def plain_floor(image_hw: tuple[int, int], color: Color, shadows: bool = False) -> Layer:
+    """Return a floor of one colour, as a rule without shadows."""
+    layer = Layer(image_hw, shadows)
     layer.pixels[...] = (*color, 1.0)
     return layer
 
 
 def textured_floor(image_hw: tuple[int, int], color: Color, rng: np.random.Generator) -> Layer:
     """Return a floor with cloudy stains and, more often than not, planks or tiles."""
-    layer, tone = plain_floor(image_hw, color), np.ones(image_hw, dtype=np.float32)
+    layer, tone = plain_floor(image_hw, color, shadows=True), np.ones(image_hw, dtype=np.float32)
     if rng.random() < 0.6:
         angle, pitch = rng.uniform(0, np.pi), min(image_hw) * rng.uniform(0.16, 0.3)
         tiles = rng.random() < 0.5

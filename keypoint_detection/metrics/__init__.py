@@ -1,4 +1,4 @@
-"""The numbers that a detector is judged by: each a pure function and a thin torchmetrics class in its own file."""
+"""The numbers that a detector is judged by: each a pure function and a thin torchmetrics class."""
 
 from keypoint_detection.metrics.average_precision import KeypointAveragePrecision, keypoint_average_precision
 from keypoint_detection.metrics.matching_rule import similarity_of_thresholds

@@ -1,4 +1,4 @@
-"""Pair every target with its own detection by the least total distance: the partners that point errors are taken of."""
+"""Pair every target with a detection of its own by the least total distance; point errors are theirs."""
 
 from typing import NamedTuple
 
@@ -30,11 +30,12 @@ class Partners(NamedTuple):
     missed: Tensor
 
 
+@torch.no_grad()
 def assign_partners(preds: Tensor, scores: Tensor, target: Tensor, visibility: Tensor) -> Partners:
-    """Pair the m targets of an image and channel with its m best-scoring detections by the least total distance.
+    """Pair the m targets of an image and channel with its m best detections by the least total distance.
 
-    With fewer detections than targets the targets left over are missed. Equal scores go by the distance to the nearest
-    target, then by x and y, so the order of the input has no influence.
+    With fewer detections than targets the targets left over are missed. Equal scores go by the distance to
+    the nearest target, then by x and y, so the order of the input has no influence.
 
     Args:
         preds: `[n, c, k, 2]` detections in pixels, NaN padded; any floating type.
@@ -91,9 +92,10 @@ def _best_first(points: Tensor, scores: Tensor, distance: Tensor) -> Tensor:
 
 
 def _least_total(distance: Tensor, goals: Tensor) -> Tensor:
-    """Return the partner of each target among the first detections, as many as there are targets; -1 for none.
+    """Return the partner of each target among as many detections, best first; -1 for none.
 
-    Where the nearest targets of these detections are distinct, they are the optimum; scipy solves the other groups.
+    Where the nearest targets of these detections are distinct, they are the optimum; scipy solves the other
+    groups.
 
     Args:
         distance: `[g, r, m]` pixels, detections best first, NaN where either is absent.
@@ -123,8 +125,8 @@ def _solve(distance: Tensor, chosen: Tensor, goals: Tensor) -> Tensor:
     orders = lexicographic_order([absent.long(), x, y]).cpu().numpy()
     costs, detections, targets = distance.cpu().numpy(), chosen.sum(-1).tolist(), (~absent).sum(-1).tolist()
     partner = np.full(orders.shape, -1)
-    for group, order in enumerate(orders):
-        order = order[: targets[group]]
+    for group, count in enumerate(targets):
+        order = orders[group, :count]
         ranks, columns = linear_sum_assignment(costs[group, : detections[group]][:, order])
         partner[group, order[columns]] = ranks
     return torch.from_numpy(partner).to(goals.device)

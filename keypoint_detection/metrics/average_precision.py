@@ -1,7 +1,7 @@
-"""Average precision of keypoints per channel and threshold, by pixel distance or by object keypoint similarity."""
+"""Average precision of keypoints per channel and threshold, by pixel distance or by keypoint similarity."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +11,9 @@ from torchmetrics.utilities import dim_zero_cat
 from keypoint_detection.metrics.axes import keep_axes
 from keypoint_detection.metrics.matching import (
     check_shapes,
-    lexicographic_order,
     match_detections,
     present_detections,
     present_targets,
-    sortable_bits,
 )
 from keypoint_detection.metrics.matching_rule import (
     DEFAULT_SIGMA,
@@ -23,28 +21,16 @@ from keypoint_detection.metrics.matching_rule import (
     Similarity,
     similarity_of_thresholds,
 )
-
-Interpolation = Literal["all", "101"]
+from keypoint_detection.metrics.precision_recall import (
+    Interpolation,
+    Matches,
+    average_precision_of_matches,
+)
 
 __all__ = ["KeypointAveragePrecision", "keypoint_average_precision", "similarity_of_thresholds"]
 
 
-class Matches(NamedTuple):
-    """Hold matched detections, ordered by image, then channel; this is what the metric stores.
-
-    Attributes:
-        scores: `[d]` float64.
-        matched: `[d, t]` bool, the true positives at each threshold.
-        num_detections: `[n, c]` int64, the detections of each image and channel.
-        num_targets: `[n, c]` int64, likewise.
-    """
-
-    scores: Tensor
-    matched: Tensor
-    num_detections: Tensor
-    num_targets: Tensor
-
-
+@torch.no_grad()
 def match_keypoints(
     rule: MatchingRule,
     preds: Tensor,
@@ -54,7 +40,7 @@ def match_keypoints(
     *,
     scale: Tensor | None = None,
 ) -> Matches:
-    """Find the true positives of a batch in float64 on its device; for the arguments see `KeypointAveragePrecision`."""
+    """Find the true positives of a batch, in float64 on its device; see `KeypointAveragePrecision.update`."""
     check_shapes(preds, scores, target, visibility)
     detected, present = present_detections(preds, scores), present_targets(target, visibility)
     scores = scores.double()
@@ -66,63 +52,6 @@ def match_keypoints(
         variance=rule.variance(scale, present),
     )
     return Matches(scores[detected], matched[detected], detected.sum(-1), present.sum(-1))
-
-
-def average_precision_of_matches(matches: Matches, interpolation: Interpolation = "all") -> Tensor:
-    """Return the area under the precision-recall curve, per channel and threshold, pooled over images.
-
-    Detections with the same score, of whatever image, enter the curve together. It runs on the CPU, with every sum in
-    a fixed order: any device and any order of the images give the same bits.
-
-    Args:
-        matches: Matched detections of n images and c channels.
-        interpolation: "all" points of the precision envelope, or COCO's "101".
-
-    Returns:
-        `[c, t]` float64 in [0, 1]; NaN where the channel has no target.
-    """
-    scores, matched, num_detections, num_targets = (part.cpu() for part in matches)
-    scores = scores.double()
-    n, c = num_detections.shape
-    channel = torch.arange(c).repeat(n).repeat_interleave(num_detections.flatten())
-    order = lexicographic_order([channel, sortable_bits(-scores)])
-    scores, matched, channel = scores[order], matched[order], channel[order]
-    count = num_detections.sum(0)
-    longest = max(1, int(count.max()) if c else 0)
-    slot = torch.arange(len(order)) - (count.cumsum(0) - count)[channel] + channel * longest
-    last_of_score = torch.ones(len(order), dtype=torch.bool)
-    last_of_score[:-1] = (scores[1:] != scores[:-1]) | (channel[1:] != channel[:-1])
-    ends = torch.zeros(c * longest, dtype=torch.bool).index_put((slot,), last_of_score).reshape(c, longest)
-    areas = []
-    for hits in matched.unbind(1):
-        found = torch.zeros(c * longest, dtype=torch.int64).index_put((slot,), hits.long())
-        found = found.reshape(c, longest).cumsum(1)
-        areas.append(_area_under_curve(found, ends, num_targets.sum(0), interpolation))
-    return torch.stack(areas, dim=1)
-
-
-def _area_under_curve(found: Tensor, ends: Tensor, num_targets: Tensor, interpolation: str) -> Tensor:
-    """Return the average precision `[c]` of detections in score order.
-
-    Args:
-        found: `[c, l]` int64, true positives up to each detection.
-        ends: `[c, l]` bool, the last detection of each distinct score; False in the padding.
-        num_targets: `[c]` int64.
-        interpolation: "all" or "101".
-    """
-    rank = torch.arange(1, found.shape[1] + 1)
-    precision = torch.where(ends, found.double() / rank, 0.0)
-    envelope = precision.flip(1).cummax(1).values.flip(1)
-    if interpolation == "101":
-        # k * 0.01 with its rounding, and "first recall >= level", are pycocotools'.
-        levels = (torch.arange(101, dtype=torch.float64) * 0.01).repeat(len(found), 1)
-        at = torch.searchsorted(found.double() / num_targets[:, None], levels)
-        area = torch.nn.functional.pad(envelope, (0, 1)).gather(1, at).cumsum(1)[:, -1] / 101
-    else:
-        reached = torch.where(ends, found, 0).cummax(1).values
-        gained = reached.diff(dim=1, prepend=torch.zeros_like(reached[:, :1]))
-        area = (gained * envelope).cumsum(1)[:, -1] / num_targets
-    return area.masked_fill(num_targets == 0, torch.nan)
 
 
 def keypoint_average_precision(
@@ -137,7 +66,7 @@ def keypoint_average_precision(
     sigmas: float | Sequence[float] = DEFAULT_SIGMA,
     interpolation: Interpolation = "all",
 ) -> dict[str, Tensor]:
-    """Return the average precision of keypoints, pooled over images; the definition is `KeypointAveragePrecision`'s.
+    """Return the average precision of keypoints, pooled over images; see `KeypointAveragePrecision`.
 
     Args:
         preds: `[n, c, k, 2]` detections in pixels, NaN padded.
@@ -170,13 +99,13 @@ def keypoint_average_precision(
 class KeypointAveragePrecision(Metric):
     """Average precision of keypoints per channel and threshold, with any number of keypoints per channel.
 
-    In each image and channel the detections take, in the order of their score, the nearest free target within the
-    threshold; a detection that finds none is a false positive. Nearest is least distance in pixels, or highest
-    `OKS = exp(-d^2 / (2 s^2 k^2))` with s^2 the area of the object and k = 2 sigma; a match has `d <= threshold` or
-    `OKS >= threshold`. Precision over recall is drawn over all images, equal scores as one step; precision is
-    replaced by its greatest value at the same or a higher recall, and AP is the area below. The order of images,
-    detections and targets has no influence. A channel without targets is NaN and left out of the mean; a channel
-    with targets and without detections is 0.
+    In each image and channel the detections take, in the order of their score, the nearest free target within
+    the threshold; a detection that finds none is a false positive. Nearest is least distance in pixels, or
+    highest `OKS = exp(-d^2 / (2 s^2 k^2))` with s^2 the area of the object and k = 2 sigma; a match has `d <=
+    threshold` or `OKS >= threshold`. Precision over recall is drawn over all images, equal scores as one
+    step; precision is replaced by its greatest value at the same or a higher recall, and AP is the area
+    below. The order of images, detections and targets has no influence. A channel without targets is NaN and
+    left out of the mean; a channel with targets and without detections is 0.
 
     Args:
         num_channels: c.
@@ -185,8 +114,8 @@ class KeypointAveragePrecision(Metric):
         sigmas: For "oks": the keypoint constant, one or c of them.
         interpolation: `"all"` points of the curve, or the mean at COCO's `"101"` recalls.
 
-    Source: matching and envelope as in PASCAL VOC (Everingham et al., IJCV 2010) with the nearest free target in place
-    of the best overlap; OKS as in COCO; the treatment of ties is ours.
+    Source: matching and envelope as in PASCAL VOC (Everingham et al., IJCV 2010) with the nearest free target
+    in place of the best overlap; OKS as in COCO; the treatment of ties is ours.
 
     Example:
         >>> metric = KeypointAveragePrecision(num_channels=1, thresholds=[2, 5])
@@ -219,9 +148,10 @@ class KeypointAveragePrecision(Metric):
         if num_channels < 1:
             raise ValueError(f"expected num_channels >= 1, got {num_channels}")
         _check_interpolation(interpolation)
-        self.num_channels, self.interpolation = num_channels, interpolation
+        self.num_channels = num_channels
+        self.interpolation: Interpolation = interpolation
         self.rule = MatchingRule.create(num_channels, thresholds, similarity, sigmas)
-        # A collection lets metrics with equal states share one: equal matches by chance must not join two rules.
+        # A collection lets metrics with equal states share one: matches equal by chance must not join two.
         numbers = [float(similarity == "oks"), *self.rule.thresholds, *self.rule.sigmas]
         self.add_state("definition", torch.tensor(numbers, dtype=torch.float64), dist_reduce_fx="max")
         for name in Matches._fields:
@@ -245,7 +175,8 @@ class KeypointAveragePrecision(Metric):
             scale: `[n, c, m]`, for "oks": area of the object of each target in square pixels.
 
         Raises:
-            ValueError: Shapes that do not fit, a score that is NaN, or for "oks" an area that is missing or not > 0.
+            ValueError: Shapes that do not fit, a score that is NaN, or for "oks" an area that is missing or
+                not > 0.
         """
         if preds.ndim != 4 or preds.shape[1] != self.num_channels:
             raise ValueError(f"expected preds [n, {self.num_channels}, k, 2], got {list(preds.shape)}")
@@ -260,7 +191,7 @@ class KeypointAveragePrecision(Metric):
         should_sync: bool = True,
         distributed_available: Callable | None = None,
     ) -> None:
-        """Gather the state of all processes; one that saw no image takes part with nothing, in the right types."""
+        """Gather the state of all processes; one that saw no image takes part with empty tensors."""
         channels, flags = self.num_channels, {"dtype": torch.int64, "device": self.device}
         nothing = Matches(
             torch.zeros(0, dtype=torch.float64, device=self.device),

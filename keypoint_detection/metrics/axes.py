@@ -8,7 +8,8 @@ from typing import Any
 def keep_axes(compute: Callable[[], dict[str, Any]], axes: Mapping[str, int]) -> Callable[[], dict[str, Any]]:
     """Return a wrapped `Metric.compute` that gives tables of one entry their axes back.
 
-    torchmetrics turns every tensor of one element into a scalar, so one channel would have another shape than two.
+    torchmetrics turns every tensor of one element into a scalar, so one channel would have another shape than
+    two.
 
     Args:
         compute: What `Metric._wrap_compute` returned.

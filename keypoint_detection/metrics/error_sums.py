@@ -1,4 +1,4 @@
-"""Sums of point errors that are the same bits in whatever order and in however many processes they were added."""
+"""Sums of point errors that are the same bits in whatever order and by however many processes added."""
 
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ def sum_errors(errors: Tensor, missed: Tensor) -> ErrorSums:
 
 
 def mean_errors(sums: ErrorSums) -> tuple[Tensor, Tensor]:
-    """Return the mean over all errors, a scalar, and per channel, `[c]`; float64, NaN where nothing was added."""
+    """Return the mean over all errors, a scalar, and per channel, `[c]`; float64, NaN where none is."""
     total, count = torch.cat([sums.total.sum(0, keepdim=True), sums.total]), sums.count
     count = torch.cat([count.sum(0, keepdim=True), count])
     mean = (total[:, 0].double() + total[:, 1].double() / PARTS) / count

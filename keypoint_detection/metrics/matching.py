@@ -1,4 +1,4 @@
-"""Match detections to ground truth, greedily in score order, for every image, channel and threshold at once."""
+"""Match detections to ground truth, greedily by score, for all images, channels and thresholds at once."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ PAIRS_AT_ONCE = {"cpu": 2**18, "cuda": 2**24}
 
 
 class Pairs(NamedTuple):
-    """Hold the detection-target pairs within the widest limit; p pairs of g groups (one image and channel each).
+    """Hold p pairs of a detection and a target of the same group; a group is an image and channel, g of them.
 
     Attributes:
         detection: `[p]` index into the `g * k` detections.
@@ -65,19 +65,19 @@ def present_detections(preds: Tensor, scores: Tensor) -> Tensor:
     unordered = int((present & scores.isnan()).sum())
     if unordered:
         raise ValueError(
-            f"expected a score for every detection, got NaN for {unordered}; give a detection that is not there NaN "
-            "coordinates"
+            f"expected a score for every detection, got NaN for {unordered}; "
+            "where there is no detection, its coordinates are NaN"
         )
     return present
 
 
 def present_targets(target: Tensor, visibility: Tensor) -> Tensor:
-    """Tell which targets `[n, c, m, 2]` are there: visibility above 0 and both coordinates finite; `[n, c, m]`."""
+    """Tell which targets `[n, c, m, 2]` are there, `[n, c, m]`: visibility above 0, coordinates finite."""
     return (visibility > 0) & target.isfinite().all(-1)
 
 
 def squared_distances(preds: Tensor, target: Tensor) -> Tensor:
-    """Return the squared distance of every detection `[..., k, 2]` to every target `[..., m, 2]`, `[..., k, m]`."""
+    """Return `[..., k, m]`, the squared distances of detections `[..., k, 2]` to targets `[..., m, 2]`."""
     (pred_x, pred_y), (target_x, target_y) = preds.unbind(-1), target.unbind(-1)
     x = pred_x[..., :, None] - target_x[..., None, :]
     y = pred_y[..., :, None] - target_y[..., None, :]
@@ -108,24 +108,25 @@ def match_detections(
 ) -> Tensor:
     """Give each detection the nearest free target within the limit, best score first, per image and channel.
 
-    The result does not depend on the order of the input. Equal scores go by the distance to the nearest target,
-    then by x and y; of targets at the same distance the one with the lower x (then y, then variance) is taken.
+    The result does not depend on the order of the input. Equal scores go by the distance to the nearest
+    target, then by x and y; of targets at the same distance the one with the lower x (then y, then variance)
+    is taken.
 
     Args:
         preds: `[n, c, k, 2]` float64 pixels; not finite where there is no detection.
         scores: `[n, c, k]` float64.
         target: `[n, c, m, 2]` float64 pixels; not finite where there is no target.
         limits: Greatest costs of a match, t of them.
-        variance: `[n, c, m]` float64 square pixels. The cost is the distance in pixels, or with a variance the
-            squared distance divided by it.
+        variance: `[n, c, m]` float64 square pixels. The cost is the distance in pixels, or with a variance
+            the squared distance divided by it.
 
     Returns:
         Booleans `[n, c, k, t]`: true positives.
     """
     (n, c, k), m = preds.shape[:3], target.shape[2]
     costs = torch.tensor(list(limits), dtype=torch.float64, device=preds.device)
-    preds, scores, target = preds.reshape(-1, k, 2), scores.reshape(-1, k), target.reshape(-1, m, 2)
-    variance = None if variance is None else variance.reshape(-1, m)
+    preds, scores, target = preds.flatten(0, 1), scores.flatten(0, 1), target.flatten(0, 1)
+    variance = None if variance is None else variance.flatten(0, 1)
     step = max(1, PAIRS_AT_ONCE.get(preds.device.type, 2**18) // max(1, k * m))
     matched = []
     for start in range(0, max(1, n * c), step):
@@ -139,23 +140,35 @@ def _match_groups(
     preds: Tensor, scores: Tensor, target: Tensor, limits: Tensor, variance: Tensor | None
 ) -> Tensor:
     """Match within every group of detections `[g, k, 2]` and targets `[g, m, 2]`; returns `[g, k, t]`."""
-    cost = squared_distances(preds, target)
-    cost = cost.sqrt_() if variance is None else cost.div_(variance[:, None])
-    pairs = _pairs_within(cost, limits.amax())
-    pairs = Pairs(*(part[_priority(pairs, preds, scores, target, variance)] for part in pairs))
-    return _take_in_order(pairs, limits, scores.shape, target.shape[:2])
+    pairs = _pairs_within(preds, target, limits.amax(), variance)
+    matched = torch.zeros(scores.numel(), len(limits), dtype=torch.bool, device=limits.device)
+    # Most pairs compete with no other; only the rest has to be put in order.
+    rivals = pairs.detection.bincount(minlength=scores.numel())[pairs.detection]
+    rivals = rivals * pairs.target.bincount(minlength=target.shape[0] * target.shape[1])[pairs.target]
+    alone, contested = (rivals == 1).nonzero().squeeze(-1), (rivals > 1).nonzero().squeeze(-1)
+    matched[pairs.detection[alone]] = pairs.cost[alone, None] <= limits
+    if len(contested):
+        pairs = Pairs(*(part[contested] for part in pairs))
+        order = _priority(pairs, preds, scores, target, variance)
+        _take_in_order(Pairs(*(part[order] for part in pairs)), limits, matched, target.shape[:2].numel())
+    return matched.reshape(*scores.shape, len(limits))
 
 
-def _pairs_within(cost: Tensor, limit: Tensor) -> Pairs:
-    """Return the pairs of `cost [g, k, m]` up to the limit; NaN is beyond it."""
-    flat, m = (cost <= limit).flatten().nonzero().squeeze(-1), max(1, cost.shape[2])
-    detection = flat // m
-    group = detection // max(1, cost.shape[1])
-    return Pairs(detection, group * m + flat % m, cost.flatten()[flat])
+def _pairs_within(preds: Tensor, target: Tensor, limit: Tensor, variance: Tensor | None) -> Pairs:
+    """Return the pairs up to the limit, and a few just beyond it; NaN is beyond it."""
+    squared = squared_distances(preds, target)
+    reach = limit * limit if variance is None else (limit * variance)[:, None]
+    (_, k, m) = squared.shape
+    # The root is only taken of the pairs that remain; the margin covers its rounding.
+    flat = (squared <= reach * (1 + 1e-9)).flatten().nonzero().squeeze(-1)
+    detection = flat // max(1, m)
+    near = detection // max(1, k) * m + flat % max(1, m)
+    cost = squared.flatten()[flat]
+    return Pairs(detection, near, cost.sqrt() if variance is None else cost / variance.flatten()[near])
 
 
 def _priority(pairs: Pairs, preds: Tensor, scores: Tensor, target: Tensor, variance: Tensor | None) -> Tensor:
-    """Return the order `[p]` in which the pairs of a group are to be taken; see `match_detections` for ties."""
+    """Return the order `[p]` in which to take the pairs of a group; see `match_detections` for ties."""
     group = pairs.detection // max(1, preds.shape[1])
     score, near = sortable_bits(-scores.flatten()[pairs.detection]), sortable_bits(pairs.cost)
     order = lexicographic_order([group, score, near])
@@ -172,20 +185,24 @@ def _priority(pairs: Pairs, preds: Tensor, scores: Tensor, target: Tensor, varia
     return lexicographic_order([group, score, *ties])
 
 
-def _take_in_order(
-    pairs: Pairs, limits: Tensor, detection_shape: Sequence[int], target_shape: Sequence[int]
-) -> Tensor:
-    """Take every pair whose two points are free, in the given order, for each of t limits; returns `[g, k, t]`.
+def _take_in_order(pairs: Pairs, limits: Tensor, matched: Tensor, num_targets: int) -> None:
+    """Take every pair whose two points are free, in the given order, for each of t limits.
 
-    All the pairs that come first both for their detection and for their target are taken in one round: no earlier
-    pair can want either point. The best free detection of a group is among them, so `min(k, m)` rounds suffice.
+    All the pairs that come first both for their detection and for their target are taken in one round:
+    no earlier pair can want either point. The best free detection of a group is always among them, so
+    `min(k, m)` rounds suffice.
+
+    Args:
+        pairs: p pairs in order of priority.
+        limits: `[t]`.
+        matched: `[d, t]` bool, set to True for the detections of the pairs taken.
+        num_targets: Greatest target index + 1.
     """
-    (groups, k), m = detection_shape, target_shape[1]
-    limit, pair = (pairs.cost <= limits[:, None]).nonzero().unbind(-1)
-    detection = limit * (groups * k) + pairs.detection[pair]
-    target = limit * (groups * m) + pairs.target[pair]
-    matched = torch.zeros(len(limits) * groups * k, dtype=torch.bool, device=limits.device)
-    taken = torch.zeros(len(limits) * groups * m, dtype=torch.bool, device=limits.device)
+    pair, limit = (pairs.cost[:, None] <= limits).nonzero().unbind(-1)
+    detection = pairs.detection[pair] * len(limits) + limit
+    target = pairs.target[pair] * len(limits) + limit
+    taken = matched.new_zeros(num_targets * len(limits))
+    matched = matched.view(-1)
     while len(detection):
         place = torch.arange(len(detection), device=limits.device)
         first_of_detection = _first(detection, place, len(matched))
@@ -195,7 +212,6 @@ def _take_in_order(
         taken[target[winner]] = True
         free = ~(matched[detection] | taken[target])
         detection, target = detection[free], target[free]
-    return matched.reshape(len(limits), groups, k).permute(1, 2, 0)
 
 
 def _first(index: Tensor, place: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What decides whether a detection may take a target: thresholds, in pixels or as object keypoint similarity."""
+"""What decides whether a detection may take a target: thresholds, in pixels or as keypoint similarity."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 Similarity = Literal["distance", "oks"]
 
 DEFAULT_SIGMA = 0.067
-"""The mean of COCO's seventeen constants. With it an error of 10 % of the object's side has an OKS of 0.76."""
+"""The mean of COCO's seventeen constants; an error of 10 % of the object's side then has an OKS of 0.76."""
 
 
 def similarity_of_thresholds(thresholds: Sequence[float]) -> Similarity:
@@ -54,10 +54,14 @@ class MatchingRule:
 
     @classmethod
     def create(
-        cls, num_channels: int, thresholds: Sequence[float], similarity: str, sigmas: float | Sequence[float]
+        cls,
+        num_channels: int,
+        thresholds: Sequence[float],
+        similarity: Similarity,
+        sigmas: float | Sequence[float],
     ) -> "MatchingRule":
         """Check the values, with one sigma or one per channel, and return the rule."""
-        if similarity != "distance" and similarity != "oks":
+        if similarity not in ("distance", "oks"):
             raise ValueError(f'expected similarity "distance" or "oks", got {similarity!r}')
         if similarity == "oks":
             _check_thresholds(thresholds, "at least one OKS threshold, all in (0, 1]", greatest=1.0)
@@ -66,7 +70,8 @@ class MatchingRule:
         listed = [sigmas] * num_channels if isinstance(sigmas, int | float) else list(sigmas)
         if len(listed) != num_channels or not all(0 < sigma < math.inf for sigma in listed):
             raise ValueError(
-                f"expected one sigma or {num_channels}, one per channel, finite and > 0, got {_listed(listed)}"
+                f"expected one sigma, or one for each of {num_channels} channels, finite and > 0, "
+                f"got {_listed(listed)}"
             )
         return cls(tuple(map(float, thresholds)), similarity, tuple(map(float, listed)))
 
@@ -92,8 +97,8 @@ class MatchingRule:
         without = present & ~((scale > 0) & scale.isfinite())
         if bool(without.any()):
             raise ValueError(
-                f"OKS needs an area > 0 for every target, got {int(without.sum())} of {int(present.sum())} zero or "
-                "missing; add `area` to the annotations, or score by pixel distance with thresholds >= 1"
+                f"OKS needs an area > 0 for every target, got {int(without.sum())} of {int(present.sum())} "
+                "zero or missing; add `area` to the annotations, or score by pixel distance (thresholds >= 1)"
             )
         constant = torch.tensor(self.sigmas, dtype=torch.float64, device=scale.device) * 2.0
         return 2.0 * scale.double() * (constant * constant)[:, None]

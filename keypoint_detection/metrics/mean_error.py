@@ -24,8 +24,9 @@ def keypoint_mean_error(
         visibility: `[n, c, m]`; 0, or a target that is not finite, is absent.
 
     Returns:
-        `"value"`, a scalar in pixels over everything, `"per_channel"`, `[c]` pixels, both float64 and NaN where there
-        is nothing to average, and the integers `"missed"` and `"count"`, targets without and with a detection.
+        `"value"`, a scalar in pixels over everything, `"per_channel"`, `[c]` pixels, both float64 and NaN
+        where there is nothing to average, and the integers `"missed"` and `"count"`, targets without and with
+        a detection.
 
     Raises:
         ValueError: Shapes that do not fit, or a score that is NaN.
@@ -41,11 +42,11 @@ def keypoint_mean_error(
 
 
 class KeypointMeanError(Metric):
-    """Mean Euclidean distance between keypoints and their detections in pixels, over everything and per channel.
+    """Mean distance between keypoints and their detections in pixels, over everything and per channel.
 
-    The m targets of an image and channel get the m best-scoring detections as partners, by the least total distance
-    (`assign_partners`). A target without a partner has no distance: it is counted in `"missed"`, which belongs beside
-    the value. A channel without any pair is NaN.
+    The m targets of an image and channel get the m best-scoring detections as partners, by the least total
+    distance (`assign_partners`). A target without a partner has no distance: it is counted in `"missed"`,
+    which belongs beside the value. A channel without any pair is NaN.
 
     Args:
         num_channels: c.

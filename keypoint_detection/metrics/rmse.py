@@ -24,15 +24,17 @@ def keypoint_rmse(
         visibility: `[n, c, m]`; 0, or a target that is not finite, is absent.
 
     Returns:
-        `"value"`, a scalar in pixels over everything, `"per_channel"`, `[c]` pixels, both float64 and NaN where there
-        is nothing to average, and the integers `"missed"` and `"count"`, targets without and with a detection.
+        `"value"`, a scalar in pixels over everything, `"per_channel"`, `[c]` pixels, both float64 and NaN
+        where there is nothing to average, and the integers `"missed"` and `"count"`, targets without and with
+        a detection.
 
     Raises:
         ValueError: Shapes that do not fit, or a score that is NaN.
 
     Example:
         >>> preds = torch.tensor([[[[3.0, 4.0]]], [[[1.0, 0.0]]]])
-        >>> error = keypoint_rmse(preds, torch.ones(2, 1, 1), torch.zeros(2, 1, 1, 2), torch.full((2, 1, 1), 2))
+        >>> target, visibility = torch.zeros(2, 1, 1, 2), torch.full((2, 1, 1), 2)
+        >>> error = keypoint_rmse(preds, torch.ones(2, 1, 1), target, visibility)
         >>> round(float(error["value"]) ** 2, 9)
         13.0
     """
@@ -40,12 +42,13 @@ def keypoint_rmse(
 
 
 class KeypointRMSE(Metric):
-    """Root of the mean squared distance between keypoints and their detections in pixels, pooled and per channel.
+    """Root of the mean squared distance between keypoints and their detections, pooled and per channel.
 
-    `sqrt(mean(dx^2 + dy^2))` over points, not over coordinates (which is smaller by sqrt(2)), and over all images at
-    once. The m targets of an image and channel get the m best-scoring detections as partners, by the least total
-    distance (`assign_partners`), the same as for `KeypointMeanError`. A target without a partner has no distance: it is
-    counted in `"missed"`, which belongs beside the value. A channel without any pair is NaN.
+    `sqrt(mean(dx^2 + dy^2))` over points, not over coordinates (which is smaller by sqrt(2)), and over all
+    images at once. The m targets of an image and channel get the m best-scoring detections as partners, by
+    the least total distance (`assign_partners`), the same as for `KeypointMeanError`. A target without a
+    partner has no distance: it is counted in `"missed"`, which belongs beside the value. A channel without
+    any pair is NaN.
 
     Args:
         num_channels: c.

@@ -49,6 +49,9 @@ class KeypointDetector(pl.LightningModule):
         decay_type: `cosine`, `linear` or `constant` after that.
     """
 
+    image_mean: Tensor
+    image_std: Tensor
+
     def __init__(  # noqa: PLR0913  plain values are what a checkpoint can restore
         self,
         keypoint_channel_configuration: list[list[str]],
@@ -84,13 +87,8 @@ class KeypointDetector(pl.LightningModule):
         self.register_buffer("image_std", torch.tensor(self.backbone.image_std).view(-1, 1, 1) * 255, False)
         self.loss_function = LOSSES[loss_function]
         self.learning_rate = learning_rate
-        thresholds = maximal_gt_keypoint_pixel_distances
-        self.scores = nn.ModuleDict(
-            {
-                f"{stage}_scores": DetectionScores(self.channel_names, thresholds)
-                for stage in ("validation", "test")
-            }
-        )
+        self.validation_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
+        self.test_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
         self.latest_map = -1.0
 
     def forward(self, image: Tensor) -> Tensor:
@@ -140,7 +138,8 @@ class KeypointDetector(pl.LightningModule):
             self.log(f"{stage}/gt_loss", entropy_floor(target, weight).sum(), batch_size=len(batch["image"]))
         if stage == "test" or (stage == "validation" and self.is_score_epoch()):
             keypoints, scores = decode_batch(self, logits, batch)
-            self.scores[f"{stage}_scores"].update(keypoints, scores, batch, self.required_visibility)
+            collected = self.test_scores if stage == "test" else self.validation_scores
+            collected.update(keypoints, scores, batch, self.required_visibility)
         return loss
 
     def _log_losses(self, stage: str, batch: Batch, loss: Tensor, per_channel: Tensor) -> None:
@@ -172,10 +171,12 @@ class KeypointDetector(pl.LightningModule):
     def sigma_px(self) -> float:
         """Return the standard deviation of this epoch's targets in heatmap pixels."""
         first, last = self.hparams["heatmap_sigma"], self.hparams["variable_heatmap_sigma"]
-        trainer = self._trainer
-        if last is None or trainer is None or not trainer.max_epochs or trainer.max_epochs < 0:
+        if last is None or self._trainer is None or not self.trainer.max_epochs:
             return first
-        return sigma_at_epoch(first, last, self.current_epoch, trainer.max_epochs - 1)
+        last_epoch = self.trainer.max_epochs - 1
+        if self.trainer.max_epochs < 0:  # a time limit: the last epoch at the pace so far
+            last_epoch = round(self.current_epoch / max(self.training_progress(), 1e-3))
+        return sigma_at_epoch(first, last, self.current_epoch, last_epoch)
 
     def is_score_epoch(self) -> bool:
         """Tell whether this validation computes scores: every `ap_epoch_freq`-th epoch and the last one."""
@@ -188,21 +189,20 @@ class KeypointDetector(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores where they are due, and the number that picks the best checkpoint."""
         if self.is_score_epoch():
-            self._log_scores("validation")
+            values = self._log_scores("validation", self.validation_scores)
+            self.latest_map = values["map"]
+            self.log("map", values["map"], prog_bar=True, logger=False)
         self.log("checkpoint/validation_map", self.latest_map)
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the test set."""
-        self._log_scores("test")
+        self._log_scores("test", self.test_scores)
 
-    def _log_scores(self, stage: str) -> None:
-        scores = self.scores[f"{stage}_scores"]
+    def _log_scores(self, stage: str, scores: DetectionScores) -> dict[str, float]:
         values = scores.compute()
         scores.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
-        if stage == "validation" and not self.trainer.sanity_checking:
-            self.latest_map = values["map"]
-            self.log("map", values["map"], prog_bar=True, logger=False)
+        return values
 
     def training_progress(self) -> float:
         """Return the share of the run that is over, by steps or by the time limit, whichever is further."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from keypoint_detection.data.unlabeled_dataset import (
+    UnlabeledBatch,
     UnlabeledKeypointsDataset,
     collate_unlabeled,
     prepare_image,
@@ -19,11 +20,12 @@ from keypoint_detection.records import Keypoint, Prediction
 from keypoint_detection.utils.heatmap import extract_keypoints
 
 if TYPE_CHECKING:
+    from keypoint_detection.data.coco_dataset import Batch
     from keypoint_detection.models.detector import KeypointDetector
 
 
 def decode_batch(
-    detector: "KeypointDetector", logits: Tensor, batch: Mapping[str, Any]
+    detector: "KeypointDetector", logits: Tensor, batch: "Batch | UnlabeledBatch | Mapping[str, Any]"
 ) -> tuple[Tensor, Tensor]:
     """Turn logits into detections in original pixels.
 
@@ -66,7 +68,7 @@ def predict_images(detector: "KeypointDetector", images: Any, batch_size: int) -
 
 
 @torch.inference_mode()
-def predict_batch(detector: "KeypointDetector", batch: Mapping[str, Any]) -> list[Prediction]:
+def predict_batch(detector: "KeypointDetector", batch: UnlabeledBatch) -> list[Prediction]:
     """Run a batch of `collate_unlabeled` and return one prediction per image."""
     was_training = detector.training
     detector.eval()

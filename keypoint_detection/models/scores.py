@@ -1,7 +1,7 @@
 """DetectionScores: the metrics of one stage behind one update, with the names that every report uses."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +53,8 @@ class DetectionScores(nn.Module):
 
     def compute(self) -> dict[str, float]:
         """Return plain numbers by name, such as `map`, `ap@2px`, `stem/ap@2px`, `mean_error_px`, `missed`."""
-        precision, error, rmse = (
-            self.average_precision.compute(),
-            self.mean_error.compute(),
-            self.rmse.compute(),
-        )
+        metrics: tuple[Any, ...] = (self.average_precision, self.mean_error, self.rmse)
+        precision, error, rmse = (metric.compute() for metric in metrics)
         values = {"map": float(precision["map"]), "mean_error_px": float(error["value"])}
         values |= {"rmse_px": float(rmse["value"]), "missed": float(error["missed"])}
         table = precision["ap"]

@@ -118,7 +118,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise UsageError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UsageError(f"--config: {path} should hold 'flag: value' lines, got {type(values).__name__}")
-    return {ALIASES.get(name, name): value for name, value in values.items()}
+    return {ALIASES.get(str(name), str(name)): value for name, value in values.items()}
 
 
 def _trainer_arguments(unknown: list[str]) -> dict[str, Any]:

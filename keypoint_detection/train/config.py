@@ -71,43 +71,58 @@ class DataConfig(BaseModel):
     json_dataset_path: str = Field(
         description="COCO keypoint file to train on; image paths are relative to it"
     )
-    json_validation_dataset_path: OptionalText = Field(None, description="COCO file to validate on")
-    json_test_dataset_path: OptionalText = Field(None, description="COCO file to score once, at the end")
+    json_validation_dataset_path: OptionalText = Field(default=None, description="COCO file to validate on")
+    json_test_dataset_path: OptionalText = Field(
+        default=None, description="COCO file to score once, at the end"
+    )
     json_dataset_img_size: OptionalText = Field(
-        None,
+        default=None,
         description="such as 512x512: read data/dataset_512x512/ for data/dataset/ in every json path",
     )
     keypoint_channel_configuration: str | list[list[str]] | None = Field(
-        None, description="channels split by ';', names that share one by '='; default: a channel per name"
+        default=None,
+        description="channels split by ';', names that share one by '='; default: a channel per name",
     )
     image_size: Size = Field(
-        None, description="HxW in pixels to letterbox images to; default: keep their size"
+        default=None, description="HxW in pixels to letterbox images to; default: keep their size"
     )
     n_channels_in: int = Field(
-        3, ge=1, description="colour channels of the images: 3 RGB, 1 grey, else as in the file"
+        default=3, ge=1, description="colour channels of the images: 3 RGB, 1 grey, else as in the file"
     )
     validation_split_ratio: float = Field(
-        0.25, gt=0, lt=1, description="share of the images to validate on, without a validation file"
+        default=0.25, gt=0, lt=1, description="share of the images to validate on, without a validation file"
     )
     detect_only_visible_keypoints: bool = Field(
-        False, description="leave out occluded keypoints (visibility 1), in training and in every score"
+        default=False,
+        description="leave out occluded keypoints (visibility 1), in training and in every score",
     )
-    batch_size: int = Field(8, ge=1, description="images per step and device")
+    batch_size: int = Field(default=8, ge=1, description="images per step and device")
+    image_cache_mb: int = Field(
+        default=512,
+        ge=0,
+        description="memory of each loader process for decoded images, MB; 0 decodes them every epoch",
+    )
     num_workers: int | None = Field(
-        None, ge=0, description="loader processes; default: by cores and data set size"
+        default=None, ge=0, description="loader processes; default: by cores and data set size"
     )
 
     augment_train: bool = Field(
-        False, description="augment the training images (never the validation images)"
+        default=False, description="augment the training images (never the validation images)"
     )
-    augment_rotation: float = Field(30.0, ge=0, le=180, description="largest rotation, degrees, either way")
-    augment_scale: float = Field(1.25, ge=1, description="largest zoom, in or out, as a factor")
-    augment_translation: Share = Field(0.1, description="largest shift, as a share of the image size")
-    augment_horizontal_flip: Share = Field(0.5, description="probability of a left-right flip (names swap)")
-    augment_vertical_flip: Share = Field(0.0, description="probability of a top-bottom flip (names swap)")
-    augment_color: Share = Field(1.0, description="strength of colour, blur and noise, 0 = none")
+    augment_rotation: float = Field(
+        default=30.0, ge=0, le=180, description="largest rotation, degrees, either way"
+    )
+    augment_scale: float = Field(default=1.25, ge=1, description="largest zoom, in or out, as a factor")
+    augment_translation: Share = Field(default=0.1, description="largest shift, as a share of the image size")
+    augment_horizontal_flip: Share = Field(
+        default=0.5, description="probability of a left-right flip (names swap)"
+    )
+    augment_vertical_flip: Share = Field(
+        default=0.0, description="probability of a top-bottom flip (names swap)"
+    )
+    augment_color: Share = Field(default=1.0, description="strength of colour, blur and noise, 0 = none")
     symmetric_keypoints: Pairs = Field(
-        None,
+        default=None,
         description="pairs that swap in a flip, 'left_ear=right_ear; ...'; default: found from the names",
     )
 
@@ -117,42 +132,56 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
-    backbone_type: str = Field("Unet", description="backbone; `keypoint-detection backbones` lists them")
-    n_channels: int | None = Field(None, ge=1, description="width of the backbone (Unet)")
-    n_resnet_blocks: int | None = Field(None, ge=0, description="residual blocks at the bottom (Unet)")
-    n_downsampling_layers: int | None = Field(None, ge=0, description="halvings of the image (Unet)")
-    kernel_size: int | None = Field(None, ge=1, description="side of the convolutions, pixels (Unet)")
-    output_stride: int | None = Field(None, ge=1, description="input pixels per heatmap pixel: 1, 2 or 4")
-    encoder: OptionalText = Field(None, description="timm name of the encoder (ConvNeXtUnet)")
-    pretrained: bool | None = Field(None, description="start the encoder from timm's weights (ConvNeXtUnet)")
-    n_hourglasses: int | None = Field(None, ge=1, description="stacks (Hourglass)")
-    n_hg_blocks: int | None = Field(None, ge=1, description="depth of a stack (Hourglass)")
+    backbone_type: str = Field(
+        default="Unet", description="backbone; `keypoint-detection backbones` lists them"
+    )
+    n_channels: int | None = Field(default=None, ge=1, description="width of the backbone (Unet)")
+    n_resnet_blocks: int | None = Field(
+        default=None, ge=0, description="residual blocks at the bottom (Unet)"
+    )
+    n_downsampling_layers: int | None = Field(default=None, ge=0, description="halvings of the image (Unet)")
+    kernel_size: int | None = Field(default=None, ge=1, description="side of the convolutions, pixels (Unet)")
+    output_stride: int | None = Field(
+        default=None, ge=1, description="input pixels per heatmap pixel: 1, 2 or 4"
+    )
+    encoder: OptionalText = Field(default=None, description="timm name of the encoder (ConvNeXtUnet)")
+    pretrained: bool | None = Field(
+        default=None, description="start the encoder from timm's weights (ConvNeXtUnet)"
+    )
+    n_hourglasses: int | None = Field(default=None, ge=1, description="stacks (Hourglass)")
+    n_hg_blocks: int | None = Field(default=None, ge=1, description="depth of a stack (Hourglass)")
 
-    heatmap_sigma: float = Field(2.0, gt=0, description="standard deviation of the targets, heatmap pixels")
+    heatmap_sigma: float = Field(
+        default=2.0, gt=0, description="standard deviation of the targets, heatmap pixels"
+    )
     variable_heatmap_sigma: float | None = Field(
-        None,
+        default=None,
         gt=0,
         description="sigma at the last epoch: falls linearly from epoch 10, when lower than heatmap_sigma",
     )
-    loss_function: str = Field("BCE", description="BCE, MSE or SmoothL1")
+    loss_function: str = Field(default="BCE", description="BCE, MSE or SmoothL1")
     mask_excluded_keypoints: bool = Field(
-        False, description="leave the surroundings of excluded keypoints out of the loss"
+        default=False, description="leave the surroundings of excluded keypoints out of the loss"
     )
     minimal_keypoint_extraction_pixel_distance: int = Field(
-        1, ge=1, description="radius of non-maximum suppression, heatmap pixels"
+        default=1, ge=1, description="radius of non-maximum suppression, heatmap pixels"
     )
-    max_keypoints: int = Field(20, ge=1, description="most keypoints per channel and image")
+    max_keypoints: int = Field(default=20, ge=1, description="most keypoints per channel and image")
     maximal_gt_keypoint_pixel_distances: Numbers = Field(
-        [2.0, 4.0], description="AP thresholds: original-image pixels; all below 1: OKS thresholds"
+        default=[2.0, 4.0], description="AP thresholds: original-image pixels; all below 1: OKS thresholds"
     )
-    ap_epoch_start: int = Field(1, ge=0, description="first epoch with AP")
-    ap_epoch_freq: int = Field(2, ge=1, description="epochs between two APs (the last epoch always has one)")
+    ap_epoch_start: int = Field(default=1, ge=0, description="first epoch with AP")
+    ap_epoch_freq: int = Field(
+        default=2, ge=1, description="epochs between two APs (the last epoch always has one)"
+    )
 
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW (not on biases and norms)")
-    warmup: Share = Field(0.05, description="share of the run in which the learning rate rises")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="weight decay of AdamW (not on biases and norms)"
+    )
+    warmup: Share = Field(default=0.05, description="share of the run in which the learning rate rises")
     decay_type: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="what it does after that"
+        default="cosine", description="what it does after that"
     )
 
 
@@ -162,37 +191,44 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
     max_epochs: int | None = Field(
-        None, ge=-1, description="epochs; default: 100, or no limit with --max_time"
+        default=None, ge=-1, description="epochs; default: 100, or no limit with --max_time"
     )
-    max_time: OptionalText = Field(None, description="time limit DD:HH:MM:SS; the schedule fits itself to it")
-    seed: int = Field(2022, ge=0, description="seed of weights, order, augmentation and split")
-    deterministic: bool = Field(False, description="only deterministic kernels")
+    max_time: OptionalText = Field(
+        default=None, description="time limit DD:HH:MM:SS; the schedule fits itself to it"
+    )
+    seed: int = Field(default=2022, ge=0, description="seed of weights, order, augmentation and split")
+    deterministic: bool = Field(default=False, description="only deterministic kernels")
     early_stopping_relative_threshold: float = Field(
-        -1.0, description="stop after 5 validations without a relative gain of the loss above this; -1: never"
+        default=-1.0,
+        description="stop after 5 validations without a relative gain of the loss above this; -1: never",
     )
-    auto_lr_find: bool = Field(False, description="run Lightning's learning-rate finder first")
-    ckpt_path: OptionalText = Field(None, description="checkpoint to resume from (weights, optimiser, epoch)")
+    auto_lr_find: bool = Field(default=False, description="run Lightning's learning-rate finder first")
+    ckpt_path: OptionalText = Field(
+        default=None, description="checkpoint to resume from (weights, optimiser, epoch)"
+    )
 
-    default_root_dir: str = Field("runs", description="folder of the runs")
-    run_name: OptionalText = Field(None, description="folder of this run; default: backbone, data and time")
+    default_root_dir: str = Field(default="runs", description="folder of the runs")
+    run_name: OptionalText = Field(
+        default=None, description="folder of this run; default: backbone, data and time"
+    )
     logger: Literal["csv", "wandb"] = Field(
-        "csv", description="csv is always written; wandb adds Weights & Biases"
+        default="csv", description="csv is always written; wandb adds Weights & Biases"
     )
-    wandb_project: OptionalText = Field(None, description="wandb project (turns wandb on)")
-    wandb_entity: OptionalText = Field(None, description="wandb user or team (turns wandb on)")
-    wandb_name: OptionalText = Field(None, description="wandb run name (turns wandb on)")
+    wandb_project: OptionalText = Field(default=None, description="wandb project (turns wandb on)")
+    wandb_entity: OptionalText = Field(default=None, description="wandb user or team (turns wandb on)")
+    wandb_name: OptionalText = Field(default=None, description="wandb run name (turns wandb on)")
 
-    accelerator: str = Field("auto", description="auto, cpu, gpu, ...")
-    devices: int | str = Field("auto", description="number of devices, a list such as '0,1', or auto")
+    accelerator: str = Field(default="auto", description="auto, cpu, gpu, ...")
+    devices: int | str = Field(default="auto", description="number of devices, a list such as '0,1', or auto")
     precision: str = Field(
-        "32-true", description="32-true, bf16-mixed, 16-mixed; 16 means 16-mixed, bf16 on a CPU"
+        default="32-true", description="32-true, bf16-mixed, 16-mixed; 16 means 16-mixed, bf16 on a CPU"
     )
     fast_dev_run: bool | int = Field(
-        False, description="run this many batches of everything, write no checkpoint"
+        default=False, description="run this many batches of everything, write no checkpoint"
     )
-    log_every_n_steps: int = Field(10, ge=1, description="steps between two logged training losses")
-    check_val_every_n_epoch: int = Field(1, ge=1, description="epochs between two validations")
-    gradient_clip_val: float | None = Field(1.0, ge=0, description="largest norm of the gradient")
+    log_every_n_steps: int = Field(default=10, ge=1, description="steps between two logged training losses")
+    check_val_every_n_epoch: int = Field(default=1, ge=1, description="epochs between two validations")
+    gradient_clip_val: float | None = Field(default=1.0, ge=0, description="largest norm of the gradient")
     trainer: dict[str, Any] = Field(
         default_factory=dict, description="any other argument of Lightning's Trainer"
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from keypoint_detection.files import write_text
+from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.train.config import TrainConfig, config_to_yaml
 from keypoint_detection.train.utils import build_data_module, build_detector, build_trainer, run_folder
 
@@ -67,9 +68,7 @@ def train(config: TrainConfig) -> TrainResult:
     return summarise(trainer, detector, data, folder)
 
 
-def find_learning_rate(
-    trainer: pl.Trainer, detector: pl.LightningModule, data: pl.LightningDataModule
-) -> None:
+def find_learning_rate(trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule) -> None:
     """Set `detector.learning_rate` by Lightning's finder: the steepest fall of the loss."""
     from pytorch_lightning.tuner.tuning import Tuner
 
@@ -83,7 +82,7 @@ def find_learning_rate(
 
 
 def fit(
-    trainer: pl.Trainer, detector: pl.LightningModule, data: pl.LightningDataModule, config: TrainConfig
+    trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule, config: TrainConfig
 ) -> None:
     """Run the training; Ctrl-C becomes a TrainingInterrupted that says how to resume."""
     if config.ckpt_path and not Path(config.ckpt_path).is_file():
@@ -102,7 +101,7 @@ def run_folder_of(trainer: pl.Trainer) -> Path:
 
 
 def summarise(
-    trainer: pl.Trainer, detector: pl.LightningModule, data: pl.LightningDataModule, folder: Path
+    trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule, folder: Path
 ) -> TrainResult:
     """Score the last weights on the validation images and the best ones on the test images; print both."""
     validation = dict(trainer.validate(detector, datamodule=data, verbose=False)[0])

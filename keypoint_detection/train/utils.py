@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from keypoint_detection.callbacks import ImageLogger, LastCheckpoint, RelativeEarlyStopping
 from keypoint_detection.data.augmentations import AugmentationConfig
 from keypoint_detection.data.datamodule import KeypointsDataModule
+from keypoint_detection.metrics.average_precision import similarity_of_thresholds
 from keypoint_detection.models.backbones.backbone_factory import backbone_options
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.train.config import BACKBONE_OPTIONS, ModelConfig, TrainConfig
@@ -33,7 +34,7 @@ def build_data_module(config: TrainConfig) -> KeypointsDataModule:
         vertical_flip=config.augment_vertical_flip,
         color=config.augment_color,
     )
-    return KeypointsDataModule(
+    data = KeypointsDataModule(
         json_dataset_path=config.json_dataset_path,
         json_validation_dataset_path=config.json_validation_dataset_path,
         json_test_dataset_path=config.json_test_dataset_path,
@@ -48,7 +49,13 @@ def build_data_module(config: TrainConfig) -> KeypointsDataModule:
         augment_train=config.augment_train,
         augmentation=augmentation,
         symmetric_keypoints=config.symmetric_keypoints,
+        image_cache_bytes=config.image_cache_mb * 10**6,
     )
+    if similarity_of_thresholds(config.maximal_gt_keypoint_pixel_distances) == "oks":
+        for dataset in (data.validation_dataset, data.test_dataset):
+            if dataset is not None:
+                dataset.table.check_areas()
+    return data
 
 
 def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDetector:

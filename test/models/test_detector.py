@@ -113,7 +113,7 @@ def test_perfect_heatmaps_score_perfectly_in_original_pixels(monkeypatch: pytest
     target = generate_heatmaps(batch["keypoints"], batch["visibility"], (32, 48), 2.0)
     points, scores = decode_batch(detector, torch.logit(target.clamp(1e-6, 1 - 1e-6)), batch)
     assert points[0, 0, 0].tolist() == pytest.approx([2 * 10.25 + 0.5, 2 * 20.5 + 0.5], abs=0.05)
-    stage = detector.scores["test_scores"]
+    stage = detector.test_scores
     stage.update(points, scores, batch, 1)
     values = stage.compute()
     assert values["map"] == 1.0

@@ -1,0 +1,151 @@
+"""What every metric of the package promises: it gathers, pickles, resets, collects, and its examples run."""
+
+import doctest
+import importlib
+import pickle
+import pkgutil
+from pathlib import Path
+
+import pytest
+import torch
+from reference.keypoint_cases import make_case
+from torchmetrics import MetricCollection
+
+import keypoint_detection.metrics as package
+from keypoint_detection.metrics import KeypointAveragePrecision, KeypointMeanError, KeypointRMSE
+
+MODULES = [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+CASE = make_case(11, (7, 2, 6, 5), grid=8)
+
+
+def build(name: str):
+    return {
+        "pixels": lambda: KeypointAveragePrecision(2, [1, 2, 4]),
+        "oks": lambda: KeypointAveragePrecision(2, [0.3, 0.9], "oks", sigmas=[0.3, 0.4], interpolation="101"),
+        "mean": lambda: KeypointMeanError(2),
+        "rmse": lambda: KeypointRMSE(2),
+    }[name]()
+
+
+NAMES = ["pixels", "oks", "mean", "rmse"]
+
+
+def add(metric, rows: slice) -> None:
+    """Update with some images of the case, one batch of up to three at a time."""
+    tensors = [tensor[rows] for tensor in CASE.tensors()]
+    areas = torch.from_numpy(CASE.areas)[rows]
+    for *part, area in zip(*(tensor.split(3) for tensor in (*tensors, areas)), strict=True):
+        metric.update(*part, area) if isinstance(metric, KeypointAveragePrecision) else metric.update(*part)
+
+
+def computed(metric) -> dict[str, list]:
+    """Return what the metric computes as plain numbers, NaN as -1, to be compared bit for bit."""
+    return {key: torch.as_tensor(value).nan_to_num(-1).tolist() for key, value in metric.compute().items()}
+
+
+def expected(name: str) -> dict[str, list]:
+    metric = build(name)
+    add(metric, slice(None))
+    return computed(metric)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_run(module: str) -> None:
+    results = doctest.testmod(importlib.import_module(module), extraglobs={"torch": torch})
+    assert results.failed == 0
+
+
+def test_every_public_number_has_an_example() -> None:
+    finder = doctest.DocTestFinder()
+    for name in package.__all__:
+        assert any(test.examples for test in finder.find(getattr(package, name), name)), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reset_forgets(name: str) -> None:
+    metric = build(name)
+    add(metric, slice(0, 4))
+    metric.compute()
+    metric.reset()
+    add(metric, slice(None))
+    assert computed(metric) == expected(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pickle_in_the_middle(name: str) -> None:
+    metric = build(name)
+    add(metric, slice(0, 4))
+    copy = pickle.loads(pickle.dumps(metric))
+    add(copy, slice(4, None))
+    assert computed(copy) == expected(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_module_keeps_exact_state(name: str) -> None:
+    metric = build(name)
+    torch.nn.ModuleDict({"metric": metric}).half().to(torch.bfloat16)
+    add(metric, slice(None))
+    assert computed(metric) == expected(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inference_mode_and_forward(name: str) -> None:
+    metric = build(name)
+    with torch.inference_mode():
+        add(metric, slice(0, 4))
+    areas = [torch.from_numpy(CASE.areas)[4:]] if isinstance(metric, KeypointAveragePrecision) else []
+    batch_value = metric(*(tensor[4:] for tensor in CASE.tensors()), *areas)
+    alone = build(name)
+    add(alone, slice(4, None))
+    assert {key: torch.as_tensor(value).nan_to_num(-1).tolist() for key, value in batch_value.items()} == (
+        computed(alone)
+    )
+    assert computed(metric) == expected(name)
+
+
+def test_collection_shares_no_state_between_different_numbers() -> None:
+    # After an empty first batch every state looks alike, and torchmetrics merges metrics of equal states.
+    metrics = {"near": [1.0], "far": [4.0]}
+    collection = MetricCollection(
+        {name: KeypointAveragePrecision(2, thresholds) for name, thresholds in metrics.items()}
+        | {"mean": KeypointMeanError(2), "rmse": KeypointRMSE(2)}
+    )
+    collection.update(*(tensor[:0] for tensor in CASE.tensors()))
+    collection.update(*CASE.tensors())
+    values = collection.compute()
+    for name, thresholds in metrics.items():
+        metric = KeypointAveragePrecision(2, thresholds)
+        add(metric, slice(None))
+        assert values[f"{name}_map"] == metric.compute()["map"]
+    assert values["near_map"] < values["far_map"]
+    assert values["rmse_value"].tolist() == expected("rmse")["value"]
+    assert values["mean_value"].tolist() == expected("mean")["value"]
+
+
+def gather_in_process(rank: int, folder: str) -> None:
+    """Score a share of the images in this one of two processes; store what it computes in `<rank>.pt`."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    results = {}
+    for share, rows in {"interleaved": slice(rank, None, 2), "one-sided": slice(0, 7 * (1 - rank))}.items():
+        for name in NAMES:
+            metric = build(name)
+            add(metric, rows)
+            if share == "one-sided" and rank == 1:
+                metric._update_count = 1  # no batch came; silences the warning of compute before update
+            results[share, name] = computed(metric), computed(metric)
+            add(metric, rows)  # the gather left the share of this process as it was
+            metric.compute()
+    torch.save(results, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(gather_in_process, (str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert len(results) == 2 * len(NAMES)
+        for (share, name), values in results.items():
+            assert values == (expected(name), expected(name)), (rank, share, name)
