@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -124,7 +125,7 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
         input_hw = (image.shape[0], image.shape[1])
         instances = slice(*self.table.first_instance[row : row + 2])
         return {
-            "image": np.ascontiguousarray(image.transpose(2, 0, 1)),
+            "image": channels_first(image),
             **self._keypoints(row, to_input, input_hw),
             "to_image": invert(to_input).astype(np.float32),
             "image_id": int(self.table.image_ids[row]),
@@ -205,6 +206,11 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
         area=[torch.from_numpy(sample["area"].copy()) for sample in samples],
         box=[torch.from_numpy(sample["box"].copy()) for sample in samples],
     )
+
+
+def channels_first(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy `[c, h, w]` of `[h, w, c]`, in less than half the time that a transposed copy takes."""
+    return np.stack(cv2.split(image)).astype(np.uint8, copy=False)
 
 
 def stack_images(images: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from keypoint_detection.data.coco_dataset import stack_images
+from keypoint_detection.data.coco_dataset import channels_first, stack_images
 from keypoint_detection.data.imageloader import ImageLoader
 from keypoint_detection.geometry import identity_affine, invert, letterbox_affine, warp_image
 
@@ -101,7 +101,7 @@ def prepare_image(
     input_hw = image_size or image_hw
     to_input = identity_affine() if image_size is None else letterbox_affine(image_hw, input_hw)
     return {
-        "image": np.ascontiguousarray(warp_image(image, to_input, input_hw).transpose(2, 0, 1)),
+        "image": channels_first(warp_image(image, to_input, input_hw)),
         "to_image": invert(to_input).astype(np.float32),
         "image_hw": image_hw,
         "input_hw": input_hw,

@@ -11,7 +11,13 @@ import pytorch_lightning as pl
 from keypoint_detection.files import write_text
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.train.config import TrainConfig, config_to_yaml
-from keypoint_detection.train.utils import build_data_module, build_detector, build_trainer, run_folder
+from keypoint_detection.train.utils import (
+    build_data_module,
+    build_detector,
+    build_trainer,
+    expected_warnings_ignored,
+    run_folder,
+)
 
 logger = logging.getLogger("keypoint_detection")
 
@@ -60,12 +66,13 @@ def train(config: TrainConfig) -> TrainResult:
     trainer = build_trainer(config, folder)
     if not config.fast_dev_run:
         write_text(folder / "config.yaml", config_to_yaml(config))
-    if config.auto_lr_find and not config.fast_dev_run:
-        find_learning_rate(trainer, detector, data)
-    fit(trainer, detector, data, config)
-    if config.fast_dev_run:
-        return TrainResult(folder, None, None)
-    return summarise(trainer, detector, data, folder)
+    with expected_warnings_ignored():
+        if config.auto_lr_find and not config.fast_dev_run:
+            find_learning_rate(trainer, detector, data)
+        fit(trainer, detector, data, config)
+        if config.fast_dev_run:
+            return TrainResult(folder, None, None)
+        return summarise(trainer, detector, data, folder)
 
 
 def find_learning_rate(trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule) -> None:

@@ -3,12 +3,15 @@
 import logging
 import netrc
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint, Timer, TQDMProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from keypoint_detection.callbacks import ImageLogger, LastCheckpoint, RelativeEarlyStopping
@@ -20,6 +23,15 @@ from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.train.config import BACKBONE_OPTIONS, ModelConfig, TrainConfig
 
 logger = logging.getLogger("keypoint_detection")
+
+EXPECTED_WARNINGS = (
+    "Experiment logs directory",  # config.yaml and the checkpoints share it; an older run is refused before
+    "Checkpoint directory",  # likewise
+    ".*does not have many workers",  # the data module chooses their number
+    "The number of training batches",  # few images: every epoch is logged anyway
+    "The `max_epochs` was not set|`max_epochs` was not set",
+)
+"""Warnings of Lightning that say nothing new to the user of a training."""
 
 DEFAULT_MAX_EPOCHS = 100
 
@@ -79,14 +91,32 @@ def chosen_backbone_options(config: TrainConfig) -> dict[str, Any]:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """Return the folder of this run, named by backbone, data and time unless the user named it."""
+    """Return the folder of this run, named by backbone, data and time unless the user named it.
+
+    Raises:
+        FileExistsError: It holds an earlier run, whose files would be lost.
+    """
     if config.run_name:
-        return Path(config.default_root_dir) / config.run_name
+        folder = Path(config.default_root_dir) / config.run_name
+        if (folder / "metrics.csv").exists() and not config.fast_dev_run:
+            raise FileExistsError(
+                f"{folder} holds an earlier run; give another --run_name, or remove the folder"
+            )
+        return folder
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return (
         Path(config.default_root_dir)
         / f"{config.backbone_type}-{Path(config.json_dataset_path).stem}-{stamp}"
     )
+
+
+@contextmanager
+def expected_warnings_ignored() -> Iterator[None]:
+    """Silence `EXPECTED_WARNINGS` while a Trainer works."""
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
@@ -118,9 +148,9 @@ def _wandb_is_logged_in() -> bool:
 
 
 def build_callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
-    """Return progress bar, checkpoints and, when asked for, early stopping and pictures."""
+    """Return checkpoints and, when asked for, time limit, early stopping and pictures."""
     checkpoints = folder / "checkpoints"
-    callbacks: list[pl.Callback] = [TQDMProgressBar(refresh_rate=1)]
+    callbacks: list[pl.Callback] = []
     if not config.fast_dev_run:
         best = ModelCheckpoint(
             checkpoints,

@@ -157,7 +157,7 @@ def extract_keypoints(
     images, channels, height, width = heatmaps.shape
     planes_at_once = max(1, min(PIXELS_AT_ONCE // (height * width), PIXELS_AT_ONCE // max_keypoints**2))
     found = [
-        _extract_from_planes(planes, max_keypoints, min_distance_px, threshold, REFINEMENTS[refine])
+        _extract_from_planes(planes.float(), max_keypoints, min_distance_px, threshold, REFINEMENTS[refine])
         for planes in heatmaps.reshape(-1, height, width).split(planes_at_once)
     ]
     keypoints = torch.cat([keypoints for keypoints, _ in found])
@@ -174,19 +174,18 @@ def _extract_from_planes(
     """Decode `[p, h, w]` into keypoints `[p, max_keypoints, 2]` and scores `[p, max_keypoints]`."""
     count, height, width = planes.shape
     peaks = find_peaks(planes, min_distance_px, threshold)
-    order = peaks.score.argsort(descending=True, stable=True)
-    order = order[peaks.plane[order].argsort(stable=True)]
-    plane = peaks.plane[order]
-    rank = torch.arange(len(order), device=planes.device) - torch.searchsorted(plane, plane)
-    best = rank < max_keypoints
-    peaks = peaks.select(order[best])
+    first = torch.searchsorted(peaks.plane, torch.arange(count, device=planes.device))
+    rank = torch.arange(len(peaks.plane), device=planes.device) - first[peaks.plane]
+    most = max(max_keypoints, int(rank.max()) + 1 if len(rank) else 0)
+    table = torch.full((count, most), -torch.inf, device=planes.device)
+    table[peaks.plane, rank] = peaks.score
+    scores, order = (part[:, :max_keypoints] for part in table.sort(dim=1, descending=True, stable=True))
+    present = scores > -torch.inf
+    peaks = peaks.select((first[:, None] + order)[present])
     limit = torch.tensor([width, height], device=planes.device) - 0.5
-    slot = peaks.plane * max_keypoints + rank[best]
-    keypoints = torch.full((count * max_keypoints, 2), torch.nan, device=planes.device)
-    keypoints[slot] = torch.minimum(refinement(planes, peaks).clamp(min=-0.5), limit)
-    scores = torch.zeros(count * max_keypoints, device=planes.device)
-    scores[slot] = peaks.score
-    return keypoints, scores
+    keypoints = torch.full((count, max_keypoints, 2), torch.nan, device=planes.device)
+    keypoints[present] = torch.minimum(refinement(planes, peaks).clamp(min=-0.5), limit)
+    return keypoints, scores.clamp(min=0.0)
 
 
 def _check_decode(heatmaps: Tensor, max_keypoints: int, min_distance_px: int, refine: str) -> None:

@@ -12,9 +12,6 @@ from torch import Tensor
 WINDOW_PIXELS_AT_ONCE = 2**22
 """Most window pixels that are looked at together, so that memory stays bounded for maps full of noise."""
 
-AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
-
-
 class Peaks(NamedTuple):
     """Hold m peaks in reading order or any other.
 
@@ -33,53 +30,64 @@ class Peaks(NamedTuple):
     def select(self, index: Tensor) -> "Peaks":
         """Return the peaks of an index or a mask."""
         return Peaks(self.plane[index], self.xy[index], self.centre[index], self.score[index])
+AROUND = ((-1, -1), (-1, 1), (1, -1), (1, 1), (-1, 0), (1, 0), (0, -1), (0, 1))
+"""Offsets `(down, right)` of the eight neighbours, the diagonal ones first."""
 
 
 def find_peaks(planes: Tensor, min_distance_px: int, threshold: float) -> Peaks:
-    """Return the peaks of `[p, h, w]` in reading order: pixels or plateaus that are the best of their window."""
+    """Return the peaks of `[p, h, w]`, float32, in reading order: pixels or plateaus that are the best of a window."""
     height, width = planes.shape[1:]
     values = planes.reshape(-1)
-    pixels, centre = _merge_plateaus(values, _local_maxima(planes, threshold), (height, width))
+    pixels = _local_maxima(planes, threshold)
+    pixels, centre = _merge_plateaus(values, pixels, (height, width))
     radius = min(min_distance_px, max(height, width) - 1)
-    if radius > 1:  # peaks are never adjacent
-        best = [
-            _is_first_of_window(values, part, pixels, radius, (height, width))
-            for part in pixels.split(max(1, WINDOW_PIXELS_AT_ONCE // (2 * radius + 1)))
-        ]
-        pixels, centre = pixels[torch.cat(best)], centre[torch.cat(best)]
-    xy = torch.stack([pixels % width, pixels // width % height], 1)
-    return Peaks(pixels // (height * width), xy, centre, values[pixels].float())
+    if radius > 1:  # two peaks never touch
+        parts = pixels.split(max(1, WINDOW_PIXELS_AT_ONCE // (2 * radius + 1)))
+        best = torch.cat([_is_first_of_window(values, part, pixels, radius, (height, width)) for part in parts])
+        pixels, centre = pixels[best], centre[best]
+    return Peaks(pixels // (height * width), _position(pixels, (height, width)), centre, values[pixels])
+
+
+def _position(pixels: Tensor, plane_hw: tuple[int, int]) -> Tensor:
+    """Return column and row of pixels, `[m, 2]`."""
+    height, width = plane_hw
+    return torch.stack([pixels % width, pixels // width % height], 1)
 
 
 def _local_maxima(planes: Tensor, threshold: float) -> Tensor:
     """Return the pixels above the threshold without a higher one among their eight neighbours, in rising order."""
     height, width = planes.shape[1:]
     values, rows = planes.reshape(-1), planes.reshape(-1, width)
-    used = (~(rows.amax(1) <= threshold)).nonzero()[:, 0]  # a maximum of NaN may hide a peak
+    used = (~(rows.amax(1) <= threshold)).nonzero()[:, 0]  # so that a NaN does not hide a peak of its row
     rows = rows[used]
+    apart = ((used[1:] != used[:-1] + 1) | (used[1:] % height == 0))[:, None]
     candidate = rows > threshold
     candidate[:, 1:] &= ~(rows[:, :-1] > rows[:, 1:])
     candidate[:, :-1] &= ~(rows[:, 1:] > rows[:, :-1])
+    candidate[1:] &= ~(rows[:-1] > rows[1:]) | apart
+    candidate[:-1] &= ~(rows[1:] > rows[:-1]) | apart
     row, column = candidate.nonzero(as_tuple=True)
     pixels = used[row] * width + column
-    for rows_down, columns_right in AROUND:
-        if rows_down:
-            neighbours = _shift(pixels, rows_down, columns_right, (height, width))
-            pixels = pixels[~(values[neighbours] > values[pixels])]
+    for diagonal in AROUND[:4]:
+        neighbours = _shift(pixels, *diagonal, (height, width))
+        pixels = pixels[~(values[neighbours] > values[pixels])]
     return pixels
 
 
-def _shift(pixels: Tensor, rows_down: int, columns_right: int | Tensor, plane_hw: tuple[int, int]) -> Tensor:
-    """Return the pixels at an offset; beyond the border it is the last one inside: itself or nearer by."""
+def _shift(pixels: Tensor, down: int, right: int, plane_hw: tuple[int, int]) -> Tensor:
+    """Return the pixels at an offset of -1, 0 or 1; beyond the border it is the last one inside."""
     height, width = plane_hw
-    column, row = pixels % width, pixels // width % height
-    moved_column = (column + columns_right).clamp(0, width - 1)
-    moved_row = (row + rows_down).clamp(0, height - 1)
-    return pixels - column + moved_column + (moved_row - row) * width
+    if right:
+        border = width - 1 if right > 0 else 0
+        right_step = right * (pixels % width != border)
+    else:
+        right_step = 0
+    down_step = down * (pixels // width % height != (height - 1 if down > 0 else 0)) if down else 0
+    return pixels + down_step * width + right_step
 
 
 def _merge_plateaus(values: Tensor, pixels: Tensor, plane_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Join touching local maxima of one height, and drop those that touch a higher pixel anywhere.
+    """Keep one pixel of every plateau of equal local maxima, and none of a plateau that touches a higher pixel.
 
     Args:
         values: `[p * h * w]`.
@@ -87,41 +95,76 @@ def _merge_plateaus(values: Tensor, pixels: Tensor, plane_hw: tuple[int, int]) -
         plane_hw: Height and width of a plane.
 
     Returns:
-        The middle pixel of each peak `[q]` in rising order, and the centre of mass `[q, 2]`.
+        The peaks `[q]` in rising order, of a plateau the middle pixel in reading order, and the centres of mass `[q, 2]`.
     """
-    neighbours = torch.stack([_shift(pixels, *offset, plane_hw) for offset in AROUND], 1)
-    equal = (values[neighbours] == values[pixels][:, None]) & (neighbours != pixels[:, None])
-    index = torch.searchsorted(pixels, neighbours).clamp(max=max(len(pixels) - 1, 0))
-    is_maximum = pixels[index] == neighbours
-    itself = torch.arange(len(pixels), device=pixels.device)
-    label = _connected_label(torch.where(equal & is_maximum, index, itself[:, None]))
-    on_slope = torch.zeros_like(pixels, dtype=torch.bool)
-    on_slope[label[(equal & ~is_maximum).any(1)]] = True  # goes on in a pixel that has a higher neighbour
-    members = (~on_slope[label]).nonzero()[:, 0]
-    members = members[label[members].argsort(stable=True)]
-    _, size = torch.unique_consecutive(label[members], return_counts=True)
-    end = size.cumsum(0)
-    middle, order = pixels[members[end - size + size // 2]].sort()
-    height, width = plane_hw
-    xy = torch.stack([pixels[members] % width, pixels[members] // width % height], 1)
-    total = torch.nn.functional.pad(xy.cumsum(0), (0, 0, 1, 0))
-    centre = (total[end] - total[end - size]).double() / size[:, None]
-    return middle, centre[order].float()
+    is_maximum = torch.zeros_like(values, dtype=torch.bool).index_fill_(0, pixels, True)
+    touches, on_slope = torch.zeros_like(pixels, dtype=torch.bool), torch.zeros_like(pixels, dtype=torch.bool)
+    for offset in AROUND:
+        neighbours = _shift(pixels, *offset, plane_hw)
+        equal = (values[neighbours] == values[pixels]) & (neighbours != pixels)
+        touches |= equal
+        on_slope |= equal & ~is_maximum[neighbours]  # the neighbour has a higher one
+    centre = _position(pixels, plane_hw).double()
+    flat = touches.nonzero()[:, 0]
+    label = _label_plateaus(values, pixels[flat], plane_hw)
+    middle, mean = _plateau_centres(centre[flat], label, on_slope[flat])
+    centre[flat[middle]] = mean
+    peak = (~touches).index_fill_(0, flat[middle], True)
+    return pixels[peak], centre[peak].float()
 
 
-def _connected_label(neighbours: Tensor) -> Tensor:
-    """Return the smallest index of the connected component of every node, `[m]`.
+def _label_plateaus(values: Tensor, pixels: Tensor, plane_hw: tuple[int, int]) -> Tensor:
+    """Number the groups of touching pixels of one value, `[m]`: pixels of a row are joined to runs, then the runs.
 
     Args:
-        neighbours: `[m, 8]`, symmetric links; a missing link points to the node itself.
+        values: `[p * h * w]`.
+        pixels: `[m]`, in rising order.
+        plane_hw: Height and width of a plane.
     """
-    label = torch.arange(len(neighbours), device=neighbours.device)
+    height, width = plane_hw
+    level, column = values[pixels], pixels % width
+    breaks = (pixels.diff() != 1) | (column[1:] == 0) | (level[1:] != level[:-1])
+    edge = torch.ones_like(pixels[:1], dtype=torch.bool)
+    starts, ends = torch.cat([edge, breaks]), torch.cat([breaks, edge])
+    run = starts.cumsum(0) - 1
+    links = []
+    for right, chosen in ((-1, starts), (0, torch.ones_like(starts)), (1, ends)):
+        below = chosen.nonzero()[:, 0]  # the other diagonals join nothing that is not joined already
+        above = _shift(pixels[below], -1, right, plane_hw)
+        index = torch.searchsorted(pixels, above).clamp(max=max(len(pixels) - 1, 0))
+        linked = (pixels[index] == above) & (level[index] == level[below])
+        links.append(torch.stack([run[index[linked]], run[below[linked]]]))
+    return _connect(len(run.unique_consecutive()), torch.cat(links, 1).unique_consecutive(dim=1))[run]
+
+
+def _connect(count: int, links: Tensor) -> Tensor:
+    """Return for each of `count` nodes the smallest node that the links `[2, e]` join it to."""
+    label = torch.arange(count, device=links.device)
     while True:
-        lower = torch.minimum(label, label[neighbours].amin(1))
-        lower = lower[lower]  # a label is a node of the same component, whose own label is lower still
+        lower = label[links].amin(0).expand(2, -1)
+        lower = label.scatter_reduce(0, links.flatten(), lower.flatten(), "amin")
+        lower = lower[lower]  # a label is a node of the same group, whose own label is lower still
         if torch.equal(lower, label):
             return label
         label = lower
+
+
+def _plateau_centres(position: Tensor, label: Tensor, on_slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the index of the middle pixel `[q]` and the mean position `[q, 2]` of the groups that lie on no slope.
+
+    Args:
+        position: `[m, 2]`, pixels in reading order.
+        label: `[m]`, their group, below m.
+        on_slope: `[m]`, True for a pixel that excludes its group.
+    """
+    excluded = torch.zeros_like(on_slope)
+    excluded[label[on_slope]] = True
+    members = (~excluded[label]).nonzero()[:, 0]
+    members = members[label[members].argsort(stable=True)]
+    _, size = torch.unique_consecutive(label[members], return_counts=True)
+    end = size.cumsum(0)
+    total = torch.nn.functional.pad(position[members].cumsum(0), (0, 0, 1, 0))
+    return members[end - size + size // 2], (total[end] - total[end - size]) / size[:, None]
 
 
 def _is_first_of_window(
@@ -139,14 +182,17 @@ def _is_first_of_window(
     Returns:
         `[m]`, bool.
     """
+    height, width = plane_hw
+    column, row = _position(pixels, plane_hw)[..., None].unbind(1)
     across = torch.arange(-radius, radius + 1, device=pixels.device)
     alive = torch.arange(len(pixels), device=pixels.device)
-    for rows_down in sorted(range(-radius, radius + 1), key=abs):  # most fall to the nearest rows
-        own = pixels[alive, None]
-        window = _shift(own, rows_down, across, plane_hw)
-        beaten = (values[window] > values[own]).any(1)
-        rival, column = ((values[window] == values[own]) & (window < own)).nonzero(as_tuple=True)
-        earlier = window[rival, column]
+    for down in sorted(range(-radius, radius + 1), key=abs):  # most fall to the nearest rows
+        own, x, y = pixels[alive, None], column[alive], row[alive]
+        window = own - x + (x + across).clamp(0, width - 1) + ((y + down).clamp(0, height - 1) - y) * width
+        difference = values[window] - values[own]
+        beaten = (difference > 0).any(1)
+        rival, place = ((difference == 0) & (window < own)).nonzero(as_tuple=True)
+        earlier = window[rival, place]
         index = torch.searchsorted(peaks, earlier).clamp(max=max(len(peaks) - 1, 0))
         beaten[rival[peaks[index] == earlier]] = True
         alive = alive[~beaten]

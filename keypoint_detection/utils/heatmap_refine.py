@@ -32,8 +32,8 @@ def quarter_offset(planes: Tensor, peaks: Peaks) -> Tensor:
     height, width = planes.shape[1:]
     left, right = (x - 1).clamp(min=0), (x + 1).clamp(max=width - 1)
     above, below = (y - 1).clamp(min=0), (y + 1).clamp(max=height - 1)
-    slope_x = planes[peaks.plane, y, right].float() - planes[peaks.plane, y, left].float()
-    slope_y = planes[peaks.plane, below, x].float() - planes[peaks.plane, above, x].float()
+    slope_x = planes[peaks.plane, y, right] - planes[peaks.plane, y, left]
+    slope_y = planes[peaks.plane, below, x] - planes[peaks.plane, above, x]
     slope = torch.stack([slope_x * (right - left == 2), slope_y * (below - above == 2)], 1)
     return peaks.centre + 0.25 * slope.nan_to_num().sign() * (peaks.centre == peaks.xy)
 
@@ -77,7 +77,7 @@ def _gather_patches(planes: Tensor, peaks: Peaks) -> tuple[Tensor, Tensor, Tenso
     height, width = planes.shape[1:]
     grid = peaks.xy[:, :, None] + torch.arange(-PATCH_RADIUS, PATCH_RADIUS + 1, device=planes.device)
     column, row = grid[:, 0, None, :], grid[:, 1, :, None]
-    patch = planes[peaks.plane[:, None, None], row.clamp(0, height - 1), column.clamp(0, width - 1)].float()
+    patch = planes[peaks.plane[:, None, None], row.clamp(0, height - 1), column.clamp(0, width - 1)]
     usable = (column >= 0) & (column < width) & (row >= 0) & (row < height) & patch.isfinite()
     return torch.where(usable, patch, 0.0), usable, grid.float()
 
@@ -139,7 +139,7 @@ def _has_valley(planes: Tensor, one: Peaks, two: Peaks, sigma: Tensor) -> Tensor
     points = points[:, :, None] + across[:, None, None] * (2 * five - 1)
     x, y = points.round().long().unbind(-1)
     x, y = x.clamp(0, planes.shape[2] - 1), y.clamp(0, planes.shape[1] - 1)
-    profile = planes[one.plane[:, None, None], y, x].float().mean(2)
+    profile = planes[one.plane[:, None, None], y, x].mean(2)
     return profile[:, 1:4].amin(1) < VALLEY * torch.minimum(profile[:, 0], profile[:, 4])
 
 

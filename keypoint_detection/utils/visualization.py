@@ -39,10 +39,8 @@ def draw_keypoints(
         `[enlarge * h, enlarge * w, 3]` uint8 RGB.
     """
     canvas = to_rgb(image)
-    hw = (canvas.shape[0] * enlarge, canvas.shape[1] * enlarge)
-    affine = resize_affine((canvas.shape[0], canvas.shape[1]), hw)
-    canvas = warp_image(canvas, affine, hw).copy()
-    radius = max(3.0, 0.009 * max(hw))
+    canvas = cv2.resize(canvas, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
+    radius = max(3.0, 0.009 * max(canvas.shape))
     for index, (points, color) in enumerate(zip(keypoints, channel_colors(len(keypoints)), strict=True)):
         kept = np.isfinite(points).all(-1)
         if scores is not None:

@@ -68,6 +68,15 @@ def test_crowd_regions_are_left_out(coco_folder: CocoFolder) -> None:
     assert (len(table.area), len(table.xy)) == (0, 0)
 
 
+def test_areas_are_checked_where_they_are_needed(coco_folder: CocoFolder) -> None:
+    coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]], bbox=[1, 1, 4, 4])
+    coco_folder.add(noise_image((40, 50)), [[0, 0, 0] * 3])  # without keypoints the area does not matter
+    read_table(coco_folder.write()).check_areas()
+    coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]])
+    with pytest.raises(ValueError, match=r"train\.json: OKS .* but 1 of 2 have neither area nor bbox"):
+        read_table(coco_folder.write()).check_areas()
+
+
 def test_missing_images_are_counted(coco_folder: CocoFolder) -> None:
     for _ in range(3):
         coco_folder.add(noise_image((8, 8)))

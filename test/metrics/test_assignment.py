@@ -1,4 +1,5 @@
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -70,6 +71,15 @@ def test_total_is_least_and_order_has_no_influence_with_ties(case, seed: int) ->
     for channel in range(case.scores.shape[1]):
         before, after = (p.distance[:, channel].flatten().sort().values for p in (partners, shuffled))
         assert before.nan_to_num(-1).tolist() == after.nan_to_num(-1).tolist()
+
+
+def test_one_of_several_optima_whatever_the_order_of_targets() -> None:
+    # 1 + 1 + 1 or 0 + 1 + 2: the solver alone takes the first or the second as the targets come.
+    preds, scores = [[2.0, 0.0], [1.0, 0.0], [3.0, 0.0]], [0.9, 0.8, 0.7]
+    targets = [[0.0, 0.0], [1.0, 0.0], [4.0, 0.0]]
+    found = {tuple(sorted(assign(preds, scores, list(order))[0])) for order in permutations(targets)}
+    assert len(found) == 1
+    assert sum(found.pop()) == 3.0
 
 
 def test_partner_index_belongs_to_the_distance() -> None:

@@ -47,6 +47,9 @@ def test_greedy_is_not_the_greatest_matching() -> None:
 
 def test_limit_is_inclusive_in_float64() -> None:
     assert match([[3, 4]], [1.0], [[0, 0]], [5.0, np.nextafter(5.0, 0)]) == [[True, False]]
+    root = 13**0.5
+    assert root**2 < 13  # the comparison is of distances, not of their squares
+    assert match([[2, 3]], [1.0], [[0, 0]], [root]) == [[True]]
 
 
 def test_equal_scores_take_turns_by_distance() -> None:

@@ -38,7 +38,7 @@ def make_batch(visibility: list | None = None) -> Batch:
 
 def test_forward_gives_logits_with_a_low_initial_probability() -> None:
     detector = make_detector()
-    logits = detector(make_batch()["image"])
+    logits = detector(make_batch()["image"]).detach()
     assert logits.shape == (2, 2, 32, 48)
     assert 0.01 < float(logits.sigmoid().mean()) < 0.03
 

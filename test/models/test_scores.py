@@ -48,4 +48,6 @@ def test_reset_forgets() -> None:
     scores.update(torch.tensor([[[[10.0, 10.0]]]]), torch.tensor([[[0.9]]]), batch, 1)  # pyright: ignore
     assert scores.compute()["map"] == 1.0
     scores.reset()
+    nothing = batch_of(torch.full((1, 1, 1, 2), math.nan), torch.tensor([[[0]]]))
+    scores.update(torch.full((1, 1, 1, 2), math.nan), torch.zeros(1, 1, 1), nothing, 1)  # pyright: ignore
     assert math.isnan(scores.compute()["map"])
