@@ -46,7 +46,7 @@ setup(
         "timm>=1.0",
         "pycocotools>=2.0.8",
         "wandb>=0.18",
-        "opencv-python>=4.9",
+        "opencv-python>=4.11",
         "numpy>=2.0",
         "scipy>=1.13",
         "pydantic>=2.7",

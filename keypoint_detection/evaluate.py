@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from keypoint_detection.data.channels import format_channels
-from keypoint_detection.data.coco_dataset import COCOKeypointsDataset, collate
+from keypoint_detection.data.coco_dataset import COCOKeypointsDataset
+from keypoint_detection.data.datamodule import make_dataloader
 from keypoint_detection.files import write_json
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.models.inference import decode_batch
@@ -96,7 +96,7 @@ def _run(
     detector: KeypointDetector, dataset: COCOKeypointsDataset, scores: DetectionScores, options: EvalOptions
 ) -> list[dict[str, Any]]:
     """Update the scores with every batch and return the detections per image."""
-    loader = DataLoader(dataset, options.batch_size, num_workers=options.num_workers, collate_fn=collate)
+    loader = make_dataloader(dataset, options.batch_size, num_workers=options.num_workers)
     device, found = detector.device, []
     scores.to(device)
     for batch in tqdm(loader, desc="eval", leave=False):

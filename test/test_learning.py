@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from keypoint_detection.models.losses import LOSSES
 
 from keypoint_detection.data.synthetic import make_dataset
 from keypoint_detection.models.backbones.backbone_factory import list_backbones
+from keypoint_detection.models.losses import LOSSES
 from keypoint_detection.train.config import TrainConfig
 from keypoint_detection.train.train import train
 

@@ -16,12 +16,14 @@ from keypoint_detection.geometry import (
     horizontal_flip_affine,
     letterbox_affine,
     similarity_affine,
+    transform_points,
     vertical_flip_affine,
     warp_image,
 )
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _MIDDLE_GREY = 127.5
+_LARGEST_MARGIN = 0.1
 # Noise through a table of the normal quantiles of 256 bytes costs a sixth of drawing normal numbers.
 _NORMAL_QUANTILES = np.array([NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)])
 
@@ -34,6 +36,8 @@ class AugmentationConfig:
         scale: Largest zoom, in or out, as a factor; drawn uniformly in its logarithm from [1 / scale, scale].
         rotation_degrees: Rotation by up to this angle either way; 180 where images have no upright direction.
         translation: Shift by up to this share of the frame's width and height either way.
+        keep_keypoints: Probability of moving a sample back by as little as brings all its keypoints into the
+            frame, where they fit: a rotation about the centre would otherwise turn many of them out of it.
         horizontal_flip: Probability of mirroring left and right (names such as left_eye change places).
         vertical_flip: Probability of mirroring top and bottom (names change places as well).
         color: One factor in [0, 1] on everything below: 0 leaves the values of the pixels alone.
@@ -51,6 +55,7 @@ class AugmentationConfig:
     scale: float = 1.25
     rotation_degrees: float = 30.0
     translation: float = 0.1
+    keep_keypoints: float = 0.9
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
     color: float = 1.0
@@ -93,7 +98,11 @@ class Augmenter:
         self.swap = dict(swap or {})
 
     def __call__(
-        self, image: NDArray[np.uint8], to_hw: tuple[int, int], generator: Generator
+        self,
+        image: NDArray[np.uint8],
+        to_hw: tuple[int, int],
+        generator: Generator,
+        points: NDArray[np.floating] | None = None,
     ) -> tuple[NDArray[np.uint8], Affine]:
         """Fit an image into a frame with its aspect ratio kept, changed at random.
 
@@ -101,12 +110,16 @@ class Augmenter:
             image: `[h, w, c]`, uint8; colours change as RGB where c is 3.
             to_hw: Height and width of the frame.
             generator: Source of all randomness: the same state gives the same result.
+            points: `[p, 2]`, keypoints in pixels of `image` that should stay in the frame.
 
         Returns:
             The new image `[to_h, to_w, c]`, uint8, and the affine from pixels of `image` to pixels of the
             frame.
         """
         affine = self.random_affine((image.shape[0], image.shape[1]), to_hw, generator)
+        margin_xy = generator.uniform(0.0, _LARGEST_MARGIN) * np.array(to_hw[::-1])
+        if generator.random() < self.config.keep_keypoints and points is not None and len(points):
+            affine = shift_into_frame(affine, points, to_hw, margin_xy)
         return self.change_values(warp_image(image, affine, to_hw), generator), affine
 
     def random_affine(self, from_hw: tuple[int, int], to_hw: tuple[int, int], generator: Generator) -> Affine:
@@ -146,6 +159,29 @@ class Augmenter:
         if image.shape[2] == 3:
             return map_colors(image, gain * color_matrix(1 + saturation, hue_degrees), offset)
         return map_values(image, gain, offset)
+
+
+def shift_into_frame(
+    affine: Affine, points: NDArray[np.floating], to_hw: tuple[int, int], margin_xy: NDArray[np.floating]
+) -> Affine:
+    """Move what an affine maps by as little as brings all points into the frame.
+
+    Args:
+        affine: `[2, 3]`, into the frame.
+        points: `[p, 2]`, at least one, in the pixels that the affine maps from.
+        to_hw: Height and width of the frame.
+        margin_xy: `[2]`, least distance of the points to the border, in pixels.
+
+    Returns:
+        `[2, 3]`. Along an axis on which the points do not fit, nothing moves.
+    """
+    mapped = transform_points(affine, points)
+    low, high = mapped.min(axis=0) - margin_xy, mapped.max(axis=0) + margin_xy
+    last = np.array(to_hw[::-1]) - 1.0
+    shift = np.maximum(-low, 0.0) - np.maximum(high - last, 0.0)
+    shifted = affine.copy()
+    shifted[:, 2] += np.where(high - low <= last, shift, 0.0)
+    return shifted
 
 
 def color_matrix(saturation: float, hue_degrees: float) -> NDArray[np.float64]:

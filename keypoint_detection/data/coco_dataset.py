@@ -121,7 +121,7 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
         """
         position, seed = index if isinstance(index, tuple) else (index, None)
         row = int(self._rows[position])
-        image, to_input = self._to_input(self._load(row), seed)
+        image, to_input = self._to_input(self._load(row), row, seed)
         input_hw = (image.shape[0], image.shape[1])
         instances = slice(*self.table.first_instance[row : row + 2])
         return {
@@ -146,13 +146,16 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
             )
         return image
 
-    def _to_input(self, image: NDArray[np.uint8], seed: int | None) -> tuple[NDArray[np.uint8], Affine]:
+    def _to_input(
+        self, image: NDArray[np.uint8], row: int, seed: int | None
+    ) -> tuple[NDArray[np.uint8], Affine]:
         """Return the image in the network's frame, and the affine into it."""
         image_hw = (image.shape[0], image.shape[1])
         input_hw = self.image_size or image_hw
         if self.augmenter is not None:
             drawn = int(torch.randint(2**62, ())) if seed is None else seed
-            return self.augmenter(image, input_hw, np.random.default_rng(drawn))
+            points = self.table.xy[slice(*self.table.first_point[row : row + 2])]
+            return self.augmenter(image, input_hw, np.random.default_rng(drawn), points)
         if self.image_size is None:
             return image, identity_affine()
         affine = letterbox_affine(image_hw, input_hw)

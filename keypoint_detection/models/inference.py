@@ -38,16 +38,16 @@ def decode_batch(
         Keypoints `[n, c, k, 2]`, NaN where there is none, and scores `[n, c, k]`, 0 there. Detections in the
         padding around an image are none.
     """
-    probabilities = logits.detach().float().sigmoid()
-    points, scores = extract_keypoints(
-        probabilities,
-        max_keypoints=detector.hparams["max_keypoints"],
-        min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
-    )
+    with torch.autocast(logits.device.type, enabled=False):  # half precision would cost sub-pixel places
+        points, scores = extract_keypoints(
+            logits.detach().float().sigmoid(),
+            max_keypoints=detector.hparams["max_keypoints"],
+            min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
+        )
     affine = batch["to_image"].to(points.device)
     points = transform_points(affine, heatmap_to_image(points, detector.backbone.stride).to(affine.dtype))
     image_hw = batch["image_hw"].to(points.device).view(-1, 2, 1, 1)
-    inside = is_inside(points, (image_hw[:, 0], image_hw[:, 1]))  # pyright: ignore[reportArgumentType]
+    inside = is_inside(points, (image_hw[:, 0], image_hw[:, 1]))
     return torch.where(inside[..., None], points, torch.nan), torch.where(inside, scores, 0.0)
 
 

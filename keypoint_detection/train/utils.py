@@ -27,6 +27,7 @@ logger = logging.getLogger("keypoint_detection")
 EXPECTED_WARNINGS = (
     "Experiment logs directory",  # config.yaml and the checkpoints share it; an older run is refused before
     "Checkpoint directory",  # likewise
+    "The dirpath has changed",  # resumed under another --run_name: the best checkpoint is looked for anew
     ".*does not have many workers",  # the data module chooses their number
     "The number of training batches",  # few images: every epoch is logged anyway
     "The `max_epochs` was not set|`max_epochs` was not set",
@@ -91,23 +92,33 @@ def chosen_backbone_options(config: TrainConfig) -> dict[str, Any]:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """Return the folder of this run, named by backbone, data and time unless the user named it.
+    """Return the folder of this run: the user's name, or the resumed run's, or backbone, data and time.
+
+    A resumed run goes on in its folder; what `metrics.csv` held so far is kept under a numbered name.
 
     Raises:
         FileExistsError: It holds an earlier run, whose files would be lost.
     """
-    if config.run_name:
-        folder = Path(config.default_root_dir) / config.run_name
-        if (folder / "metrics.csv").exists() and not config.fast_dev_run:
-            raise FileExistsError(
-                f"{folder} holds an earlier run; give another --run_name, or remove the folder"
-            )
+    root = Path(config.default_root_dir)
+    checkpoints = Path(config.ckpt_path or "").absolute().parent
+    if config.ckpt_path and not config.run_name and checkpoints.name == "checkpoints":
+        folder = Path(os.path.relpath(checkpoints.parent))
+        _set_aside(folder / "metrics.csv")
         return folder
+    if config.run_name:
+        if (root / config.run_name / "metrics.csv").exists() and not config.fast_dev_run:
+            folder = root / config.run_name
+            raise FileExistsError(f"{folder} holds an earlier run; give another --run_name, or remove it")
+        return root / config.run_name
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return (
-        Path(config.default_root_dir)
-        / f"{config.backbone_type}-{Path(config.json_dataset_path).stem}-{stamp}"
-    )
+    return root / f"{config.backbone_type}-{Path(config.json_dataset_path).stem}-{stamp}"
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file to the first free numbered name."""
+    if path.exists():
+        names = (path.with_stem(f"{path.stem}-{number}") for number in range(1, 1_000_000))
+        path.rename(next(name for name in names if not name.exists()))
 
 
 @contextmanager

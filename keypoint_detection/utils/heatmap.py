@@ -11,7 +11,7 @@ from torch import Tensor
 
 from keypoint_detection.registry import nearest_name
 from keypoint_detection.utils.heatmap_decode import Peaks, find_peaks
-from keypoint_detection.utils.heatmap_refine import fit_gaussians, quarter_offset
+from keypoint_detection.utils.heatmap_refine import PATCH_SIDE, fit_gaussians, quarter_offset
 
 TAIL = 1e-7
 """Value below which a Gaussian counts as zero: less than the rounding of a float32 close to its peak."""
@@ -35,11 +35,11 @@ def generate_heatmaps(
     sigma_px: float,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Draw keypoints as Gaussians of height 1 into the maps of their channels, on the device of the keypoints.
+    """Draw keypoints as Gaussians of height 1 into the maps of their channels, on their device.
 
-    `map(u) = max_k exp(-|u - keypoint_k|^2 / (2 sigma^2))` with real-valued centres. Only a window around each
-    keypoint is computed, so neither time nor memory grows with keypoints x pixels; values below 1e-7 may be left at
-    zero. A point outside the map leaves the flank that reaches into it.
+    `map(u) = max_k exp(-|u - keypoint_k|^2 / (2 sigma^2))` with real-valued centres. Only a window around
+    each keypoint is computed, so neither time nor memory grows with keypoints x pixels; values below 1e-7 may
+    be left at zero. A point outside the map leaves the flank that reaches into it.
 
     Args:
         keypoints: `[n, c, k, 2]`, `(x, y)` in heatmap pixels; NaN or infinite means absent.
@@ -63,7 +63,8 @@ def generate_heatmaps(
     xy = keypoints.detach().flatten(0, 1).float()
     present = ((visibility > 0).flatten(0, 1) & xy.isfinite().all(-1)).nonzero()
     planes, xy = present[:, 0], xy[present[:, 0], present[:, 1]]
-    at_once = max(1, heatmaps.numel() // _window_side(sigma_px) ** 2)
+    side = _window_side(sigma_px)
+    at_once = max(1, heatmaps.numel() // (min(side, height) * min(side, width)))
     for plane, point in zip(planes.split(at_once), xy.split(at_once), strict=True):
         columns, along_x = _gaussian_window(point[:, 0], width, sigma_px)
         rows, along_y = _gaussian_window(point[:, 1], height, sigma_px)
@@ -79,7 +80,7 @@ def _window_side(sigma_px: float) -> int:
 
 
 def _gaussian_window(centre: Tensor, size: int, sigma_px: float) -> tuple[Tensor, Tensor]:
-    """Return the pixels `[m, s]` of the map around each centre `[m]` along one axis, and the Gaussian there."""
+    """Return the pixels `[m, s]` of a row or column around each centre `[m]`, and the Gaussian there."""
     side = min(_window_side(sigma_px), size)
     first = (centre - _window_side(sigma_px) / 2).ceil().clamp(0, size - side).long()
     pixels = first[:, None] + torch.arange(side, device=centre.device)
@@ -129,24 +130,25 @@ def extract_keypoints(
 ) -> tuple[Tensor, Tensor]:
     """Find the best peaks of every map with sub-pixel positions.
 
-    A peak is a pixel, or a plateau of equal pixels, above the threshold without a higher pixel around it; outside
-    the map everything is lower, so peaks on edges and in corners count, and NaN is lower than every number. A peak is
-    suppressed if its window of `2 * min_distance_px + 1` pixels holds a higher pixel, or an equal peak that comes
-    first in reading order: what max-pooling with that window keeps, ties broken. Detections are thus more than
-    `min_distance_px` apart (Chebyshev, before refinement).
+    A peak is a pixel, or a plateau of equal pixels, above the threshold without a higher pixel around it;
+    outside the map everything is lower, so peaks on edges and in corners count, and NaN is lower than every
+    number. A peak is suppressed if its window of `2 * min_distance_px + 1` pixels holds a higher pixel, or an
+    equal peak that comes first in reading order: what max-pooling with that window keeps, ties broken.
+    Detections are thus more than `min_distance_px` apart (Chebyshev, before refinement).
 
     Args:
         heatmaps: `[n, c, h, w]`, probabilities in [0, 1], any floating type, any device.
         max_keypoints: Most keypoints per channel of an image, >= 1.
         min_distance_px: Radius of the suppression window in heatmap pixels, >= 0.
         threshold: A peak must be higher than this.
-        refine: `"taylor"` fits a Gaussian to the surroundings, neighbours taken into account; `"quarter"` moves
-            a quarter pixel to the higher side; `"none"` keeps the pixel, or the centre of mass of a plateau.
+        refine: `"taylor"` fits a Gaussian to the surroundings, neighbours taken into account; `"quarter"`
+            moves a quarter pixel to the higher side; `"none"` keeps the pixel, or the centre of mass of a
+            plateau.
 
     Returns:
         Keypoints `[n, c, max_keypoints, 2]` in heatmap pixels within `[-0.5, w - 0.5]` and `[-0.5, h - 0.5]`,
-        padded with NaN, and scores `[n, c, max_keypoints]`, the map's value at the peak, padded with 0; both float32,
-        best first, equal scores in reading order.
+        padded with NaN, and scores `[n, c, max_keypoints]`, the map's value at the peak, padded with 0; both
+        float32, best first, equal scores in reading order.
 
     Raises:
         ValueError: If the shape, a number or the name of the refinement is wrong.
@@ -155,11 +157,15 @@ def extract_keypoints(
     """
     _check_decode(heatmaps, max_keypoints, min_distance_px, refine)
     images, channels, height, width = heatmaps.shape
-    planes_at_once = max(1, min(PIXELS_AT_ONCE // (height * width), PIXELS_AT_ONCE // max_keypoints**2))
-    found = [
-        _extract_from_planes(planes.float(), max_keypoints, min_distance_px, threshold, REFINEMENTS[refine])
-        for planes in heatmaps.reshape(-1, height, width).split(planes_at_once)
-    ]
+    pixels_per_plane = max(height * width, max_keypoints * max(max_keypoints, PATCH_SIDE**2))
+    batches = heatmaps.reshape(-1, height, width).split(max(1, PIXELS_AT_ONCE // pixels_per_plane))
+    with torch.autocast(heatmaps.device.type, enabled=False):  # which would fit in half precision
+        found = [
+            _extract_from_planes(
+                planes.float(), max_keypoints, min_distance_px, threshold, REFINEMENTS[refine]
+            )
+            for planes in batches
+        ]
     keypoints = torch.cat([keypoints for keypoints, _ in found])
     scores = torch.cat([scores for _, scores in found])
     return (
@@ -185,7 +191,7 @@ def _extract_from_planes(
     limit = torch.tensor([width, height], device=planes.device) - 0.5
     keypoints = torch.full((count, max_keypoints, 2), torch.nan, device=planes.device)
     keypoints[present] = torch.minimum(refinement(planes, peaks).clamp(min=-0.5), limit)
-    return keypoints, scores.clamp(min=0.0)
+    return keypoints, torch.where(present, scores, 0.0)
 
 
 def _check_decode(heatmaps: Tensor, max_keypoints: int, min_distance_px: int, refine: str) -> None:

@@ -1,16 +1,22 @@
 """The peaks of heatmaps, to the pixel and for many maps at once; the door is `utils.heatmap`.
 
-A *plane* is the map of one channel of one image, a *pixel* an index into the flattened planes `[p, h, w]`, so pixels
-in rising order are in reading order. Whole maps are read once; all else is done on the few pixels that can be peaks.
+A *plane* is the map of one channel of one image, a *pixel* an index into the flattened planes `[p, h, w]`, so
+pixels in rising order are in reading order. Whole maps are read once; all else is done on the few pixels that
+can be peaks.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+AROUND = (*DIAGONAL, (-1, 0), (1, 0), (0, -1), (0, 1))
+"""Offsets `(down, right)` of the eight neighbours."""
 WINDOW_PIXELS_AT_ONCE = 2**22
 """Most window pixels that are looked at together, so that memory stays bounded for maps full of noise."""
+
 
 class Peaks(NamedTuple):
     """Hold m peaks in reading order or any other.
@@ -30,12 +36,10 @@ class Peaks(NamedTuple):
     def select(self, index: Tensor) -> "Peaks":
         """Return the peaks of an index or a mask."""
         return Peaks(self.plane[index], self.xy[index], self.centre[index], self.score[index])
-AROUND = ((-1, -1), (-1, 1), (1, -1), (1, 1), (-1, 0), (1, 0), (0, -1), (0, 1))
-"""Offsets `(down, right)` of the eight neighbours, the diagonal ones first."""
 
 
 def find_peaks(planes: Tensor, min_distance_px: int, threshold: float) -> Peaks:
-    """Return the peaks of `[p, h, w]`, float32, in reading order: pixels or plateaus that are the best of a window."""
+    """Return the peaks of float32 planes `[p, h, w]` in reading order: the best pixels of their windows."""
     height, width = planes.shape[1:]
     values = planes.reshape(-1)
     pixels = _local_maxima(planes, threshold)
@@ -43,7 +47,9 @@ def find_peaks(planes: Tensor, min_distance_px: int, threshold: float) -> Peaks:
     radius = min(min_distance_px, max(height, width) - 1)
     if radius > 1:  # two peaks never touch
         parts = pixels.split(max(1, WINDOW_PIXELS_AT_ONCE // (2 * radius + 1)))
-        best = torch.cat([_is_first_of_window(values, part, pixels, radius, (height, width)) for part in parts])
+        best = torch.cat(
+            [_is_first_of_window(values, part, pixels, radius, (height, width)) for part in parts]
+        )
         pixels, centre = pixels[best], centre[best]
     return Peaks(pixels // (height * width), _position(pixels, (height, width)), centre, values[pixels])
 
@@ -55,10 +61,13 @@ def _position(pixels: Tensor, plane_hw: tuple[int, int]) -> Tensor:
 
 
 def _local_maxima(planes: Tensor, threshold: float) -> Tensor:
-    """Return the pixels above the threshold without a higher one among their eight neighbours, in rising order."""
+    """Return the pixels above the threshold that have no higher neighbour, in rising order.
+
+    Only rows that reach above the threshold are read again: the others hold nothing higher than a candidate.
+    """
     height, width = planes.shape[1:]
     values, rows = planes.reshape(-1), planes.reshape(-1, width)
-    used = (~(rows.amax(1) <= threshold)).nonzero()[:, 0]  # so that a NaN does not hide a peak of its row
+    used = (~(rows.amax(1) <= threshold)).nonzero()[:, 0]  # a NaN must not hide the peaks of its row
     rows = rows[used]
     apart = ((used[1:] != used[:-1] + 1) | (used[1:] % height == 0))[:, None]
     candidate = rows > threshold
@@ -68,26 +77,26 @@ def _local_maxima(planes: Tensor, threshold: float) -> Tensor:
     candidate[:-1] &= ~(rows[1:] > rows[:-1]) | apart
     row, column = candidate.nonzero(as_tuple=True)
     pixels = used[row] * width + column
-    for diagonal in AROUND[:4]:
-        neighbours = _shift(pixels, *diagonal, (height, width))
-        pixels = pixels[~(values[neighbours] > values[pixels])]
-    return pixels
+    level, lower = values[pixels], torch.zeros_like(pixels, dtype=torch.bool)
+    for neighbours in _neighbours(pixels, DIAGONAL, (height, width)):
+        lower |= values[neighbours] > level
+    return pixels[~lower]
 
 
-def _shift(pixels: Tensor, down: int, right: int, plane_hw: tuple[int, int]) -> Tensor:
-    """Return the pixels at an offset of -1, 0 or 1; beyond the border it is the last one inside."""
+def _neighbours(
+    pixels: Tensor, offsets: tuple[tuple[int, int], ...], plane_hw: tuple[int, int]
+) -> Iterator[Tensor]:
+    """Yield the pixels at each offset `(down, right)` of at most 1; beyond the border, the nearest ones."""
     height, width = plane_hw
-    if right:
-        border = width - 1 if right > 0 else 0
-        right_step = right * (pixels % width != border)
-    else:
-        right_step = 0
-    down_step = down * (pixels // width % height != (height - 1 if down > 0 else 0)) if down else 0
-    return pixels + down_step * width + right_step
+    column, row = _position(pixels, plane_hw).unbind(1)
+    horizontal = {-1: -(column > 0).long(), 0: 0, 1: (column < width - 1).long()}
+    vertical = {-1: -(row > 0).long() * width, 0: 0, 1: (row < height - 1).long() * width}
+    for down, right in offsets:
+        yield pixels + vertical[down] + horizontal[right]
 
 
 def _merge_plateaus(values: Tensor, pixels: Tensor, plane_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Keep one pixel of every plateau of equal local maxima, and none of a plateau that touches a higher pixel.
+    """Keep one pixel of a plateau of equal local maxima, and none if the plateau touches a higher pixel.
 
     Args:
         values: `[p * h * w]`.
@@ -95,46 +104,48 @@ def _merge_plateaus(values: Tensor, pixels: Tensor, plane_hw: tuple[int, int]) -
         plane_hw: Height and width of a plane.
 
     Returns:
-        The peaks `[q]` in rising order, of a plateau the middle pixel in reading order, and the centres of mass `[q, 2]`.
+        Peaks `[q]` in rising order, for a plateau its middle pixel in reading order, and the centres of mass
+        `[q, 2]`.
     """
     is_maximum = torch.zeros_like(values, dtype=torch.bool).index_fill_(0, pixels, True)
-    touches, on_slope = torch.zeros_like(pixels, dtype=torch.bool), torch.zeros_like(pixels, dtype=torch.bool)
-    for offset in AROUND:
-        neighbours = _shift(pixels, *offset, plane_hw)
-        equal = (values[neighbours] == values[pixels]) & (neighbours != pixels)
+    level, touches = values[pixels], torch.zeros_like(pixels, dtype=torch.bool)
+    on_slope = touches.clone()
+    for neighbours in _neighbours(pixels, AROUND, plane_hw):
+        equal = (values[neighbours] == level) & (neighbours != pixels)
         touches |= equal
         on_slope |= equal & ~is_maximum[neighbours]  # the neighbour has a higher one
-    centre = _position(pixels, plane_hw).double()
+    centre = _position(pixels, plane_hw)
     flat = touches.nonzero()[:, 0]
     label = _label_plateaus(values, pixels[flat], plane_hw)
     middle, mean = _plateau_centres(centre[flat], label, on_slope[flat])
-    centre[flat[middle]] = mean
+    centre = centre.float().index_copy_(0, flat[middle], mean)
     peak = (~touches).index_fill_(0, flat[middle], True)
-    return pixels[peak], centre[peak].float()
+    return pixels[peak], centre[peak]
 
 
 def _label_plateaus(values: Tensor, pixels: Tensor, plane_hw: tuple[int, int]) -> Tensor:
-    """Number the groups of touching pixels of one value, `[m]`: pixels of a row are joined to runs, then the runs.
+    """Number the groups of touching equal pixels, `[m]`: pixels of a row are joined to runs, then the runs.
 
     Args:
         values: `[p * h * w]`.
         pixels: `[m]`, in rising order.
         plane_hw: Height and width of a plane.
     """
-    height, width = plane_hw
-    level, column = values[pixels], pixels % width
-    breaks = (pixels.diff() != 1) | (column[1:] == 0) | (level[1:] != level[:-1])
+    level = values[pixels]
+    breaks = (pixels.diff() != 1) | (pixels[1:] % plane_hw[1] == 0) | (level[1:] != level[:-1])
     edge = torch.ones_like(pixels[:1], dtype=torch.bool)
     starts, ends = torch.cat([edge, breaks]), torch.cat([breaks, edge])
     run = starts.cumsum(0) - 1
+    count = int(starts.sum())
     links = []
-    for right, chosen in ((-1, starts), (0, torch.ones_like(starts)), (1, ends)):
+    above = _neighbours(pixels, ((-1, -1), (-1, 0), (-1, 1)), plane_hw)
+    for neighbours, chosen in zip(above, (starts, torch.ones_like(starts), ends), strict=True):
         below = chosen.nonzero()[:, 0]  # the other diagonals join nothing that is not joined already
-        above = _shift(pixels[below], -1, right, plane_hw)
-        index = torch.searchsorted(pixels, above).clamp(max=max(len(pixels) - 1, 0))
-        linked = (pixels[index] == above) & (level[index] == level[below])
-        links.append(torch.stack([run[index[linked]], run[below[linked]]]))
-    return _connect(len(run.unique_consecutive()), torch.cat(links, 1).unique_consecutive(dim=1))[run]
+        index = torch.searchsorted(pixels, neighbours[below]).clamp(max=max(len(pixels) - 1, 0))
+        linked = (pixels[index] == neighbours[below]) & (level[index] == level[below])
+        links.append(run[index[linked]] * count + run[below[linked]])
+    link = torch.cat(links).unique_consecutive()
+    return _connect(count, torch.stack([link // count, link % count]))[run]
 
 
 def _connect(count: int, links: Tensor) -> Tensor:
@@ -150,7 +161,7 @@ def _connect(count: int, links: Tensor) -> Tensor:
 
 
 def _plateau_centres(position: Tensor, label: Tensor, on_slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the index of the middle pixel `[q]` and the mean position `[q, 2]` of the groups that lie on no slope.
+    """Return the middle pixel, an index `[q]`, and the mean position `[q, 2]` of the groups on no slope.
 
     Args:
         position: `[m, 2]`, pixels in reading order.
@@ -189,9 +200,9 @@ def _is_first_of_window(
     for down in sorted(range(-radius, radius + 1), key=abs):  # most fall to the nearest rows
         own, x, y = pixels[alive, None], column[alive], row[alive]
         window = own - x + (x + across).clamp(0, width - 1) + ((y + down).clamp(0, height - 1) - y) * width
-        difference = values[window] - values[own]
-        beaten = (difference > 0).any(1)
-        rival, place = ((difference == 0) & (window < own)).nonzero(as_tuple=True)
+        found, level = values[window], values[own]
+        beaten = (found > level).any(1)
+        rival, place = ((found == level) & (window < own)).nonzero(as_tuple=True)
         earlier = window[rival, place]
         index = torch.searchsorted(peaks, earlier).clamp(max=max(len(peaks) - 1, 0))
         beaten[rival[peaks[index] == earlier]] = True

@@ -7,10 +7,11 @@ from keypoint_detection.utils.heatmap_decode import Peaks
 
 PATCH_RADIUS = 7
 """Reach in pixels of the surroundings that a Gaussian is fitted to: 3.5 sigma at the usual sigma of 2."""
+PATCH_SIDE = 2 * PATCH_RADIUS + 1
 FIT_STEPS = 6
 """Gauss-Newton steps of a fit: three settle a lone peak, the others a peak with neighbours or a flat top."""
 VALLEY = 0.94
-"""Two peaks are two if the map between them falls below this part of the lower one: a bump of noise does not."""
+"""Two peaks are two if the map between them falls below this part of the lower one."""
 HALF_WIDTH_PER_SIGMA = 1.17741
 """Radius at half the height of a Gaussian, `sqrt(2 ln 2)` sigma."""
 
@@ -18,8 +19,8 @@ HALF_WIDTH_PER_SIGMA = 1.17741
 def quarter_offset(planes: Tensor, peaks: Peaks) -> Tensor:
     """Move each peak a quarter pixel to the side of its higher neighbour, per axis.
 
-    Plateaus keep their centre of mass along an axis where it is not the pixel, and so do pixels on the border,
-    which have a neighbour on one side only.
+    Plateaus keep their centre of mass along an axis where it is not the pixel, and so do pixels on the
+    border, which have a neighbour on one side only.
 
     Args:
         planes: `[p, h, w]`.
@@ -42,11 +43,11 @@ def fit_gaussians(planes: Tensor, peaks: Peaks) -> Tensor:
     """Fit a Gaussian to the surroundings of every peak and return its centre.
 
     Height, centre and width of `P(u) = a exp(-|u - c|^2 / (2 sigma^2))` solve a least-squares problem by
-    Gauss-Newton steps; one step is a Taylor expansion of log P about the current centre, weighted by P^2. White noise
-    is averaged as well as it can be, and a peak cut by the border is like any other. Pixels as high as the peak only
-    say that P is at least that high, so a flat top needs no special case. The neighbours' Gaussians, O together, are
-    accounted for: the map is taken as `max(P, O) + overlap * min(P, O)`, with an overlap fitted from 0 (targets
-    combined by maximum) to 1 (by sum).
+    Gauss-Newton steps; one step is a Taylor expansion of log P about the current centre, weighted by P^2.
+    White noise is averaged as well as it can be, and a peak cut by the border is like any other. Pixels as
+    high as the peak only say that P is at least that high, so a flat top needs no special case. The
+    neighbours' Gaussians, O together, count too: the map is taken as `max(P, O) + overlap * min(P, O)`, with
+    an overlap fitted from 0 (targets combined by maximum) to 1 (by sum).
 
     Args:
         planes: `[p, h, w]`.
@@ -83,7 +84,7 @@ def _gather_patches(planes: Tensor, peaks: Peaks) -> tuple[Tensor, Tensor, Tenso
 
 
 def _estimate_sigma(patch: Tensor, usable: Tensor, score: Tensor) -> Tensor:
-    """Estimate sigma `[m]` from where the map falls to half the peak, the second nearest of four directions."""
+    """Estimate sigma `[m]` from where the map falls to half the peak: the second nearest of four ways."""
     middle = PATCH_RADIUS
     known = torch.where(usable, patch, torch.inf)
     lines = torch.stack([known[:, middle], known[:, :, middle]], 1)
@@ -112,7 +113,7 @@ def _find_neighbours(planes: Tensor, peaks: Peaks, sigma: Tensor) -> Tensor:
 
 
 def _near_pairs(peaks: Peaks) -> tuple[Tensor, Tensor]:
-    """Return the ordered pairs of peaks of one plane whose patches overlap, two indices `[e]` in rising order."""
+    """Return the pairs of peaks of one plane whose patches overlap, two indices `[e]`, the first rising."""
     count, device = len(peaks.plane), peaks.plane.device
     first, last = (torch.searchsorted(peaks.plane, peaks.plane, right=right) for right in (False, True))
     most = int((last - first).max()) if count else 0
@@ -127,9 +128,9 @@ def _near_pairs(peaks: Peaks) -> tuple[Tensor, Tensor]:
 def _has_valley(planes: Tensor, one: Peaks, two: Peaks, sigma: Tensor) -> Tensor:
     """Tell which pairs of peaks have a valley between them, `[e]`.
 
-    The profile along the line that joins them has five points, each the mean of five values across the line, one
-    sigma to both sides. That averages noise and leaves the valley of two Gaussians as deep as it is, because they are
-    equally wide across the line at every point of it.
+    The profile along the line that joins them has five points, each the mean of five values across the line,
+    one sigma to both sides. That averages noise and leaves the valley of two Gaussians as deep as it is,
+    because they are equally wide across the line at every point of it.
     """
     along = (two.xy - one.xy).float()
     across = along.flip(1) / along.norm(dim=1, keepdim=True) * sigma[:, None]

@@ -14,8 +14,15 @@ from keypoint_detection.data.augmentations import (
     color_matrix,
     map_colors,
     map_values,
+    shift_into_frame,
 )
-from keypoint_detection.geometry import invert, is_inside, letterbox_affine, transform_points
+from keypoint_detection.geometry import (
+    identity_affine,
+    invert,
+    is_inside,
+    letterbox_affine,
+    transform_points,
+)
 
 IMAGE_HW, TO_HW = (90, 120), (96, 80)
 NONE = AugmentationConfig(
@@ -158,3 +165,23 @@ def test_noise_and_blur_have_their_strength() -> None:
 def test_wrong_strengths_are_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{field}: expected"):
         AugmentationConfig(**{field: value})
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_keypoints_that_fit_are_kept_in_the_frame(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    config = AugmentationConfig(rotation_degrees=180.0, keep_keypoints=1.0, color=0.0)
+    points = generator.uniform(0, 1, (4, 2)) * 20 + generator.uniform(0, 1, 2) * [140, 80]
+    _, affine = Augmenter(config)(np.zeros((100, 160, 3), np.uint8), (100, 160), generator, points)
+    moved = transform_points(affine, points)
+    assert moved.min() >= 0
+    assert (moved <= [159, 99]).all()
+
+
+def test_shift_into_frame_is_the_smallest_one() -> None:
+    shifted = shift_into_frame(
+        identity_affine(), np.array([[-5.0, 3.0], [4.0, 30.0]]), (20, 40), np.array([2.0, 1.0])
+    )
+    assert shifted[:, 2].tolist() == [7.0, 0.0]  # x moves by 5 + 2; y does not fit and stays
+    assert shift_into_frame(identity_affine(), np.array([[9.0, 25.0]]), (20, 40), np.zeros(2))[1, 2] == -6.0

@@ -170,7 +170,12 @@ def test_flip_exchanges_the_names_of_both_sides(coco_folder: CocoFolder) -> None
 def test_points_that_leave_the_frame_are_absent(coco_folder: CocoFolder) -> None:
     coco_folder.add(noise_image((41, 41)), [[20, 20, 2, 1, 20, 2, 40, 20, 2]])
     zoom = AugmentationConfig(
-        scale=2.0, rotation_degrees=0.0, translation=0.0, horizontal_flip=0.0, color_probability=0.0
+        scale=2.0,
+        rotation_degrees=0.0,
+        translation=0.0,
+        keep_keypoints=0.0,
+        horizontal_flip=0.0,
+        color_probability=0.0,
     )
     dataset = COCOKeypointsDataset(
         coco_folder.write(), "left_eye = right_eye = nose", augmenter=Augmenter(zoom)

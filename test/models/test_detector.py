@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from keypoint_detection.utils.heatmap import generate_heatmaps
 
 from keypoint_detection.data.coco_dataset import Batch
 from keypoint_detection.models.detector import KeypointDetector
+from keypoint_detection.utils.heatmap import generate_heatmaps
 
 NAN = float("nan")
 

@@ -68,22 +68,36 @@ def test_the_same_seed_gives_the_same_weights(boxes_json: Path, tmp_path: Path) 
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_a_run_is_resumed_where_it_stopped(boxes_json: Path, tmp_path: Path) -> None:
-    first = train(make_config(boxes_json, tmp_path, run_name="first"))
-    second = train(
-        make_config(
-            boxes_json, tmp_path, run_name="second", max_epochs=3, ckpt_path=str(first.last_checkpoint)
-        )
-    )
+def test_a_run_is_resumed_where_it_stopped_in_its_folder(boxes_json: Path, tmp_path: Path) -> None:
+    first = train(make_config(boxes_json, tmp_path))
     assert first.last_checkpoint is not None
-    assert second.last_checkpoint is not None
-    epochs = [
-        torch.load(path, weights_only=True)["epoch"]
-        for path in (first.last_checkpoint, second.last_checkpoint)
-    ]
-    assert epochs == [1, 2]
-    with (second.run_dir / "metrics.csv").open() as file:
-        assert {row["epoch"] for row in csv.DictReader(file)} == {"2"}
+    resume = {"run_name": None, "ckpt_path": str(first.last_checkpoint)}
+    second = train(make_config(boxes_json, tmp_path, max_epochs=3, **resume))
+    assert second.run_dir.resolve() == first.run_dir.resolve()
+    assert torch.load(first.last_checkpoint, weights_only=True)["epoch"] == 2
+    epochs = {}
+    for name in ("metrics-1.csv", "metrics.csv"):
+        with (first.run_dir / name).open() as file:
+            epochs[name] = {row["epoch"] for row in csv.DictReader(file)}
+    assert "2" not in epochs["metrics-1.csv"]
+    assert epochs["metrics.csv"] == {"2", "3"}  # the last line is the closing validation
+
+
+def test_a_resumed_run_may_get_a_folder_of_its_own(boxes_json: Path, tmp_path: Path) -> None:
+    first = train(make_config(boxes_json, tmp_path))
+    second = train(
+        make_config(boxes_json, tmp_path, run_name="on", max_epochs=3, ckpt_path=str(first.last_checkpoint))
+    )
+    assert second.run_dir == tmp_path / "on"
+    assert (first.run_dir / "metrics.csv").is_file()
+
+
+def test_an_earlier_run_is_never_overwritten(boxes_json: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.csv").write_text("epoch,step\n")
+    with pytest.raises(FileExistsError, match="holds an earlier run; give another --run_name"):
+        train(make_config(boxes_json, tmp_path))
+    assert (tmp_path / "run" / "metrics.csv").read_text() == "epoch,step\n"
 
 
 def test_a_time_limit_ends_the_run_with_a_falling_learning_rate(boxes_json: Path, tmp_path: Path) -> None:
@@ -151,6 +165,8 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_resume(boxes_json: Path, tm
         str(ROOT / "keypoint_detection/train/train.py"),
         "--json_dataset_path",
         str(boxes_json),
+        "--keypoint_channel_configuration",
+        CHANNELS,
     ]
     command += [
         "--default_root_dir",
