@@ -1,6 +1,7 @@
 """The `keypoint-detection` command: dispatch, and one line for everything that goes wrong."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,8 @@ def _usage() -> str:
 
 def _quiet() -> None:
     """Let our own log lines through, and keep those of the libraries for when something is wrong."""
+    # Threads that spin while they wait take the cores from the loader's processes: several times slower on few cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("keypoint_detection").setLevel(logging.INFO)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_utilities"):
