@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ["WANDB_MODE"] = "offline"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 

@@ -116,7 +116,11 @@ def test_a_corrupt_image_is_named(dataset: Path, tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("channels", "expected"),
-    [("flap_lefd", "flap_left"), ("flap_left;;", "empty"), ("flap_left = flap_left", "flap_left")],
+    [
+        ("flap_lefd", "flap_left"),
+        ("flap_left;;", "nothing for channel 2"),
+        ("flap_left = flap_left", "flap_left"),
+    ],
 )
 def test_wrong_channels_are_one_line(
     channels: str, expected: str, boxes_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -81,7 +81,7 @@ class KeypointDetector(pl.LightningModule):
         self.channel_names = [channel_name(channel) for channel in keypoint_channel_configuration]
         self.backbone = create_backbone(backbone_type, **(backbone_options or {}))
         self.head = nn.Conv2d(self.backbone.out_channels, len(self.channel_names), 3, padding=1)
-        nn.init.normal_(self.head.weight, std=0.001)
+        nn.init.normal_(self.head.weight, std=0.01)
         nn.init.constant_(self.head.bias, INITIAL_LOGIT)  # pyright: ignore[reportArgumentType]
         self.register_buffer("image_mean", torch.tensor(self.backbone.image_mean).view(-1, 1, 1) * 255, False)
         self.register_buffer("image_std", torch.tensor(self.backbone.image_std).view(-1, 1, 1) * 255, False)
@@ -90,6 +90,7 @@ class KeypointDetector(pl.LightningModule):
         self.validation_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
         self.test_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
         self.latest_map = -1.0
+        self.latest_score_epoch: int | None = None
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits `[n, c, ceil(h / stride), ceil(w / stride)]` for uint8 images `[n, c_in, h, w]`."""
@@ -179,18 +180,19 @@ class KeypointDetector(pl.LightningModule):
         return sigma_at_epoch(first, last, self.current_epoch, last_epoch)
 
     def is_score_epoch(self) -> bool:
-        """Tell whether this validation computes scores: every `ap_epoch_freq`-th epoch and the last one."""
+        """Tell whether this validation has scores: the last, or `ap_epoch_freq` epochs after those before."""
         trainer = self.trainer
-        epoch, start = self.current_epoch, self.hparams["ap_epoch_start"]
-        is_last = trainer.should_stop or epoch + 1 == trainer.max_epochs
-        is_due = epoch >= start and (epoch - start) % self.hparams["ap_epoch_freq"] == 0
-        return is_last or is_due or trainer.state.fn != TrainerFn.FITTING
+        if trainer.state.fn != TrainerFn.FITTING or trainer.should_stop:
+            return True
+        epoch, freq = self.current_epoch, self.hparams["ap_epoch_freq"]
+        is_due = self.latest_score_epoch is None or epoch - self.latest_score_epoch >= freq
+        return epoch + 1 == trainer.max_epochs or (is_due and epoch >= self.hparams["ap_epoch_start"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores where they are due, and the number that picks the best checkpoint."""
         if self.is_score_epoch():
             values = self._log_scores("validation", self.validation_scores)
-            self.latest_map = values["map"]
+            self.latest_map, self.latest_score_epoch = values["map"], self.current_epoch
             self.log("map", values["map"], prog_bar=True, logger=False)
         self.log("checkpoint/validation_map", self.latest_map)
 

@@ -38,12 +38,11 @@ def decode_batch(
         Keypoints `[n, c, k, 2]`, NaN where there is none, and scores `[n, c, k]`, 0 there. Detections in the
         padding around an image are none.
     """
-    with torch.autocast(logits.device.type, enabled=False):  # half precision would cost sub-pixel places
-        points, scores = extract_keypoints(
-            logits.detach().float().sigmoid(),
-            max_keypoints=detector.hparams["max_keypoints"],
-            min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
-        )
+    points, scores = extract_keypoints(
+        logits.detach().float().sigmoid(),
+        max_keypoints=detector.hparams["max_keypoints"],
+        min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
+    )
     affine = batch["to_image"].to(points.device)
     points = transform_points(affine, heatmap_to_image(points, detector.backbone.stride).to(affine.dtype))
     image_hw = batch["image_hw"].to(points.device).view(-1, 2, 1, 1)

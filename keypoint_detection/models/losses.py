@@ -9,17 +9,18 @@ from torch.nn import functional as F
 from keypoint_detection.registry import Registry
 
 GRADIENT_SCALE = 28.0
-"""What MSE and SmoothL1 are multiplied by: `1 / (2 p (1 - p))` at p = 0.018, the probability every pixel starts with.
+"""What MSE and SmoothL1 are multiplied by: `1 / (2 p (1 - p))` at p = 0.018, which every pixel starts with.
 
-There the squared error then has the gradient of cross-entropy with respect to the logit; by itself it is 28 times smaller, and
-far smaller still once p has fallen, so that learning rates and the epsilon of Adam would mean something else.
+There the squared error then has the gradient of cross-entropy with respect to the logit. By itself it is 28
+times smaller, and far smaller still once p has fallen, so that learning rates and Adam's epsilon would mean
+something else.
 """
 
 FOREGROUND_GAIN = 20.0
 """How much more a pixel under a peak counts in MSE and SmoothL1 than the background."""
 
 SMOOTH_L1_BETA = 0.1
-"""Difference of probabilities at which SmoothL1 turns from square to straight; at 1 it would be half the MSE."""
+"""Difference of probabilities where SmoothL1 turns from square to straight; at 1 it would be half the MSE."""
 
 SMALLEST_WEIGHT = 1e-6
 
@@ -49,7 +50,7 @@ LOSSES: Registry[Loss] = Registry("loss")
 
 @LOSSES.register("BCE")
 def binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the cross-entropy `-t log p - (1 - t) log(1 - p)` with `p = sigmoid(logits)`, per channel `[c]`."""
+    """Return the cross-entropy `-t log p - (1 - t) log(1 - p)`, `p = sigmoid(logits)`, per channel `[c]`."""
     _check_shapes(target, logits=logits, weight=weight)
     values = F.binary_cross_entropy_with_logits(_plain(logits), _plain(target), reduction="none")
     return _channel_mean(values, weight)
@@ -57,7 +58,7 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None =
 
 @LOSSES.register("MSE")
 def squared_error(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return `28 (1 + 20 t) (p - t)^2` with `p = sigmoid(logits)`, per channel `[c]`; see `foreground_weight`."""
+    """Return `28 (1 + 20 t) (p - t)^2`, `p = sigmoid(logits)`, per channel `[c]`; see `foreground_weight`."""
     _check_shapes(target, logits=logits, weight=weight)
     target = _plain(target)
     values = F.mse_loss(_plain(logits).sigmoid(), target, reduction="none")
@@ -68,7 +69,7 @@ def squared_error(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
 def smooth_l1(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return `28 (1 + 20 t) s(p - t)` with `p = sigmoid(logits)`, per channel `[c]`; see `foreground_weight`.
 
-    `s(d)` is `d^2 / 0.2` for `|d| < 0.1` and `|d| - 0.05` beyond, so a wrong label pulls less than with the MSE.
+    `s(d)` is `d^2 / 0.2` for `|d| < 0.1` and `|d| - 0.05` beyond: a wrong label pulls less than with the MSE.
     """
     _check_shapes(target, logits=logits, weight=weight)
     target = _plain(target)
@@ -79,9 +80,10 @@ def smooth_l1(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> T
 def foreground_weight(target: Tensor, gain: float = FOREGROUND_GAIN) -> Tensor:
     """Return `1 + gain * target`, the weight of each pixel in MSE and SmoothL1.
 
-    A map is nearly all background. The quickest way down from the start is to push every pixel towards 0, where the
-    gradient of these losses through the sigmoid vanishes and little is left to learn from. The gain lets the few pixels under
-    peaks hold against that; the best answer to a certain target is still the target. (Source: ours.)
+    A map is nearly all background. The quickest way down from the start is to push every pixel towards 0,
+    where the gradient of these losses through the sigmoid vanishes and little is left to learn from. The gain
+    lets the few pixels under peaks hold against that; the best answer to a certain target is still the
+    target. (Source: ours.)
 
     Args:
         target: `[n, c, h, w]`, probabilities in [0, 1].
@@ -117,7 +119,7 @@ def entropy_floor(target: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 def _plain(values: Tensor) -> Tensor:
-    """Return float32 values in plain memory order: mixing it with channels-last logits is several times slower."""
+    """Return float32 values in plain memory order: mixing in channels-last logits is slower."""
     return values.float().contiguous()
 
 
@@ -125,8 +127,8 @@ def _channel_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     axes = (0, 2, 3)
     if weight is None:
         return values.mean(dim=axes)
-    weight = _plain(weight)
-    return (weight * values).sum(dim=axes) / weight.sum(dim=axes).clamp(min=SMALLEST_WEIGHT)
+    scale = _plain(weight)
+    return (scale * values).sum(dim=axes) / scale.sum(dim=axes).clamp(min=SMALLEST_WEIGHT)
 
 
 def _check_shapes(target: Tensor, **others: Tensor | None) -> None:

@@ -1,11 +1,19 @@
 """Learning-rate factors as pure functions of the share of the run that is over."""
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 from keypoint_detection.registry import Registry
 
-Decay = Callable[[float, float], float]
+
+class Decay(Protocol):
+    """Give the factor after the warm-up; `progress` runs from 0 to 1 there."""
+
+    def __call__(self, progress: float, floor: float = 0.0) -> float:
+        """Return the factor in [0, 1]."""
+        ...
+
+
 DECAYS: Registry[Decay] = Registry("decay_type")
 
 WARMUP_START = 0.01
@@ -41,14 +49,12 @@ def warmup_ramp(progress: float, share: float) -> float:
     return WARMUP_START + (1.0 - WARMUP_START) * progress / share
 
 
-def lr_factor(
-    progress: float, decay_type: str = "cosine", warmup: float = 0.05, floor: float = 0.0
-) -> float:
+def lr_factor(progress: float, decay_type: str = "cosine", warmup: float = 0.05, floor: float = 0.0) -> float:
     """Return what the peak learning rate is multiplied by: a warm-up, then a decay over the rest of the run.
 
     Args:
-        progress: Share of the run that is over; what lies outside [0, 1] counts as the nearer end, since a run that ends
-            by the clock overshoots a little.
+        progress: Share of the run that is over; what lies outside [0, 1] counts as the nearer end, since a
+            run that ends by the clock overshoots a little.
         decay_type: `cosine`, `linear` or `constant`.
         warmup: Share of the run that warms up, in [0, 1].
         floor: Factor at the end of the run, in [0, 1]; `constant` does not fall.

@@ -39,7 +39,8 @@ def draw_keypoints(
         `[enlarge * h, enlarge * w, 3]` uint8 RGB.
     """
     canvas = to_rgb(image)
-    canvas = cv2.resize(canvas, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
+    size = (canvas.shape[1] * enlarge, canvas.shape[0] * enlarge)
+    canvas = np.array(cv2.resize(canvas, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     radius = max(3.0, 0.009 * max(canvas.shape))
     for index, (points, color) in enumerate(zip(keypoints, channel_colors(len(keypoints)), strict=True)):
         kept = np.isfinite(points).all(-1)

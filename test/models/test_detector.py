@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 
 from keypoint_detection.data.coco_dataset import Batch
 from keypoint_detection.models.detector import KeypointDetector
@@ -122,17 +123,23 @@ def test_perfect_heatmaps_score_perfectly_in_original_pixels(monkeypatch: pytest
     assert values["missed"] == 0
 
 
-def test_scores_fall_due_every_few_epochs_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("validated", "expected"), [(range(10), [2, 5, 8, 9]), ([1, 4, 6, 8, 9], [4, 8, 9]), ([0, 3, 6], [3, 6])]
+)
+def test_scores_fall_due_whenever_validations_happen(
+    validated: list[int], expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     detector = make_detector(ap_epoch_start=2, ap_epoch_freq=3)
     trainer = pl.Trainer(max_epochs=10, logger=False, enable_checkpointing=False, accelerator="cpu")
-    trainer.state.fn = "fit"  # pyright: ignore[reportAttributeAccessIssue]
+    trainer.state.fn = TrainerFn.FITTING
     detector._trainer = trainer
     due = []
-    for epoch in range(10):
+    for epoch in validated:
         monkeypatch.setattr(type(detector), "current_epoch", property(lambda _, epoch=epoch: epoch))
         if detector.is_score_epoch():
             due.append(epoch)
-    assert due == [2, 5, 8, 9]
+            detector.latest_score_epoch = epoch
+    assert due == expected
 
 
 def test_hyperparameters_are_plain_enough_for_a_safe_checkpoint(tmp_path: Path) -> None:

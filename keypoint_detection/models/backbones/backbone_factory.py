@@ -6,19 +6,25 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keypoint_detection.registry import Registry, nearest_name
 
 if TYPE_CHECKING:
     from keypoint_detection.models.backbones.base_backbone import Backbone
 
+BackboneClass = TypeVar("BackboneClass", bound="type[Backbone]")
 BACKBONES: "Registry[type[Backbone]]" = Registry("backbone")
 
 
-def register_backbone(name: str) -> "Callable[[type[Backbone]], type[Backbone]]":
+def register_backbone(name: str) -> Callable[[BackboneClass], BackboneClass]:
     """Return a class decorator that offers a backbone under `name`; a name taken twice is a ValueError."""
-    return BACKBONES.register(name)
+
+    def decorate(backbone: BackboneClass) -> BackboneClass:
+        BACKBONES.register(name)(backbone)
+        return backbone
+
+    return decorate
 
 
 def list_backbones() -> list[str]:
@@ -27,20 +33,21 @@ def list_backbones() -> list[str]:
     return BACKBONES.names()
 
 
-def backbone_options(name: str) -> dict[str, inspect.Parameter]:
+def backbone_options(name: str) -> dict[str, Any]:
     """Return the options of a backbone, read from its typed constructor.
 
     Args:
         name: A registered name.
 
     Returns:
-        Option name -> parameter; `.default` and `.annotation` are its default value and type.
+        Option name -> default value; every option has one.
 
     Raises:
         ValueError: If there is no such backbone; the message names the nearest.
     """
     _import_backbones()
-    return dict(inspect.signature(BACKBONES[name]).parameters)
+    parameters = inspect.signature(BACKBONES[name]).parameters
+    return {option: parameter.default for option, parameter in parameters.items()}
 
 
 def create_backbone(name: str, **options: Any) -> "Backbone":
@@ -54,8 +61,8 @@ def create_backbone(name: str, **options: Any) -> "Backbone":
         The backbone, in training mode.
 
     Raises:
-        ValueError: If there is no such backbone or it has no such option; the message names the nearest. Also if its
-            constructor refuses a value.
+        ValueError: If there is no such backbone or it has no such option; the message names the nearest. Also
+            if its constructor refuses a value.
     """
     known = backbone_options(name)
     for option in options:
@@ -69,6 +76,6 @@ def create_backbone(name: str, **options: Any) -> "Backbone":
 
 @functools.cache
 def _import_backbones() -> None:
-    """Import every module beside this one once, so that their decorators run; late, because it imports torch."""
+    """Import the modules beside this one, so that their decorators run; late, because they import torch."""
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         importlib.import_module(f"{__package__}.{module.name}")

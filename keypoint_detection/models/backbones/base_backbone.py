@@ -11,7 +11,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def default_normalization(in_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation for images in [0, 1]: ImageNet's for 3 channels, else 0.5 and 0.25."""
+    """Return mean and standard deviation of images in [0, 1]: ImageNet's for 3 channels, else 0.5, 0.25."""
     if in_channels == len(IMAGENET_MEAN):
         return IMAGENET_MEAN, IMAGENET_STD
     return (0.5,) * in_channels, (0.25,) * in_channels
@@ -45,15 +45,21 @@ def check_output_stride(backbone: str, output_stride: int, largest: int) -> None
 class Backbone(nn.Module, ABC):
     """Turn normalised images of any size into feature maps.
 
-    A subclass builds its layers and writes `forward_features` for sizes that are a multiple of `size_multiple`; padding,
-    cropping and checking are done here, once. Feature `u` lies over the image pixel `x` with
-    `u = (x + 0.5) / stride - 0.5`, so a subclass downsamples and upsamples symmetrically about pixel centres.
+    A subclass builds its layers and writes `forward_features` for sizes that are a multiple of
+    `size_multiple`; padding, cropping and checking are done here, once. Feature `u` lies over the image pixel
+    `x` with `u = (x + 0.5) / stride - 0.5`, so a subclass downsamples and upsamples symmetrically about pixel
+    centres.
+
+    Features end without a ReLU. A sparse heatmap first pushes all logits down; features that cannot be
+    negative offer the short way of turning every head weight negative, after which they die at the peaks and
+    the logit stays at the head's bias.
 
     Args:
         in_channels: Channels of the image.
         out_channels: Channels of the features.
         stride: Image pixels per feature pixel.
-        size_multiple: `forward_features` gets heights and widths that are multiples of this; itself one of `stride`.
+        size_multiple: `forward_features` gets heights and widths that are multiples of this; itself a
+            multiple of `stride`.
         image_mean: Mean of each image channel in [0, 1] that the network expects to be subtracted; None takes
             `default_normalization`.
         image_std: Standard deviation of each image channel, to divide by afterwards; None likewise.
@@ -92,12 +98,14 @@ class Backbone(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Compute features of an image of any size.
 
-        The image is continued to the right and below by its last column and row up to the size multiple, and the
-        features are cropped again, so that no coordinate moves. On the CPU the work is done in channels-last memory,
-        which is about twice as fast for convolutions; the features may come back in that memory format.
+        The image is continued to the right and below by its last column and row up to the size multiple, and
+        the features are cropped again, so that no coordinate moves. On the CPU the work is done in
+        channels-last memory, in which convolutions and pooling are much faster; the features may come back in
+        that format.
 
         Args:
-            image: Float `[n, in_channels, h, w]`, scaled to [0, 1] and normalised by `image_mean` and `image_std`.
+            image: Float `[n, in_channels, h, w]`, scaled to [0, 1], normalised by `image_mean` and
+                `image_std`.
 
         Returns:
             `[n, out_channels, ceil(h / stride), ceil(w / stride)]`.
@@ -120,7 +128,8 @@ class Backbone(nn.Module, ABC):
             raise ValueError(f"{needed}; give a batch of images, channels before height and width.")
         if shape[1] != self.in_channels:
             raise ValueError(
-                f"{needed}; load images with {self.in_channels} channels or build it with --n_channels_in {shape[1]}."
+                f"{needed}; load images with {self.in_channels} channels or build the backbone with "
+                f"--n_channels_in {shape[1]}."
             )
         if 0 in shape[2:]:
             raise ValueError(f"{needed}; the image has no pixels.")

@@ -1,5 +1,6 @@
-"""A U-Net with a ConvNeXt encoder from timm: slower than `Unet`, more accurate, and can start from ImageNet weights."""
+"""A U-Net with a ConvNeXt encoder from timm: larger than `Unet`, and able to start from ImageNet weights."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,22 +21,23 @@ ENCODER_STRIDES = (4, 8, 16, 32)
 
 @register_backbone("ConvNeXtUnet")
 class ConvNeXtUnet(Backbone):
-    """Encode by ConvNeXt (strides 4 to 32), decode with skip connections, and return to fine strides over the image itself.
+    """Encode by ConvNeXt (strides 4 to 32) and decode with skip connections.
 
-    Below the encoder's stride of 4 the skip connection is the image, its pixels folded into channels (2x2 pixels of 3
-    channels become 12), so that nothing of it is lost.
+    Below the encoder's stride of 4 the skip connection is the image, its pixels folded into channels (2x2
+    pixels of 3 channels become 12), so that nothing of it is lost.
 
     Args:
         n_channels_in: Channels of the image.
-        pretrained: Start from timm's weights for the encoder: from the file that `pretrained_file` names if it exists, else
-            from the model hub.
-        encoder: Name of a ConvNeXt in timm, such as convnext_atto, convnext_femto, convnext_nano, convnext_tiny or
-            convnextv2_femto; `name.tag` chooses among its weights.
+        pretrained: Start from timm's weights for the encoder: from the file that `pretrained_file` names if
+            it exists, else from the model hub.
+        encoder: Name of a ConvNeXt in timm, such as convnext_atto, convnext_femto, convnext_nano,
+            convnext_tiny or convnextv2_femto; `name.tag` chooses among its weights.
         output_stride: Image pixels per feature pixel: 1, 2 or 4.
 
     Raises:
-        ValueError: If an option is out of its range or timm has no such encoder; the message names the nearest.
-        FileNotFoundError: If pretrained weights are neither on disk nor downloadable; the message says where to put them.
+        ValueError: If an option is out of its range, or timm has no such encoder.
+        FileNotFoundError: If pretrained weights are neither on disk nor downloadable; the message says where
+            to put them.
     """
 
     def __init__(
@@ -61,17 +63,16 @@ class ConvNeXtUnet(Backbone):
             image_mean=configuration.mean if is_rgb else None,
             image_std=configuration.std if is_rgb else None,
         )
-        self.encoder = network
-        coarse_to_fine = widths[::-1]
-        self.up_blocks = nn.ModuleList(
-            UpBlock(width, skip_width, skip_width)
-            for width, skip_width in zip(coarse_to_fine, coarse_to_fine[1:], strict=False)
-        )
-        self.fine_strides = fine_strides
-        self.fine_blocks = nn.ModuleList(
+        up_blocks = [UpBlock(width, skip, skip) for width, skip in pairwise(widths[::-1])]
+        fine_blocks = [
             UpBlock(widths[0] if stride == 2 else fine_width, n_channels_in * stride**2, fine_width)
             for stride in fine_strides
-        )
+        ]
+        [*up_blocks, *fine_blocks][-1].relu = False  # the reason is told in Backbone
+        self.encoder = network
+        self.up_blocks = nn.ModuleList(up_blocks)
+        self.fine_blocks = nn.ModuleList(fine_blocks)
+        self.fine_strides = fine_strides
 
     def forward_features(self, image: Tensor) -> Tensor:
         """Compute features `[n, out_channels, h / output_stride, w / output_stride]`."""
@@ -98,7 +99,8 @@ def encoder_configuration(encoder: str) -> "PretrainedCfg":
     known = timm.list_models("convnext*")
     if architecture not in known:
         raise ValueError(
-            f"ConvNeXtUnet has no encoder {encoder!r}; known: {', '.join(known)}.{nearest_name(architecture, known)}"
+            f"ConvNeXtUnet has no encoder {encoder!r}; known: {', '.join(known)}."
+            f"{nearest_name(architecture, known)}"
         )
     configuration = timm.get_pretrained_cfg(architecture)
     known_tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
@@ -114,12 +116,8 @@ def encoder_configuration(encoder: str) -> "PretrainedCfg":
 
 
 def pretrained_file(encoder: str) -> Path:
-    """Return the file that weights of an encoder are read from, if it exists, before the model hub is asked."""
+    """Return the file that an encoder's weights are read from if it exists, before the model hub is asked."""
     configuration = encoder_configuration(encoder)
-    return _weights_file(configuration)
-
-
-def _weights_file(configuration: "PretrainedCfg") -> Path:
     name = f"{configuration.architecture}.{configuration.tag}.safetensors"
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
@@ -130,7 +128,7 @@ def _create_encoder(
     """Return the encoder, which gives a list of four feature maps, and the channels of each."""
     import timm
 
-    weights_file = _weights_file(configuration)
+    weights_file = pretrained_file(encoder)
     local_weights = {"file": str(weights_file)} if pretrained and weights_file.is_file() else None
     try:
         network = timm.create_model(
@@ -145,7 +143,7 @@ def _create_encoder(
             raise
         raise FileNotFoundError(
             f"no pretrained weights of encoder {encoder!r}: downloading model.safetensors of "
-            f"https://huggingface.co/{configuration.hf_hub_id} failed ({type(error).__name__}); save it as {weights_file}, or "
-            "train without --pretrained."
+            f"https://huggingface.co/{configuration.hf_hub_id} failed ({type(error).__name__}); save it as "
+            f"{weights_file}, or train without --pretrained."
         ) from error
-    return network, network.feature_info.channels()
+    return network, network.feature_info.channels()  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]

@@ -1,4 +1,4 @@
-"""Blocks that the U-shaped backbones share: a convolution block and an upsampling block with a skip connection."""
+"""Blocks that the U-shaped backbones share: a convolution block, and one that upsamples and joins a skip."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,8 @@ from torch.nn import functional as F
 class BatchNorm(nn.BatchNorm2d):
     """Normalise by batch statistics, or by the running ones where a batch holds a single value per channel.
 
-    One small image at the bottom of a deep U-Net is a single pixel, which has no variance; PyTorch's layer refuses it.
+    One small image at the bottom of a deep U-Net is a single pixel, which has no variance; PyTorch's layer
+    refuses it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -23,8 +24,9 @@ class BatchNorm(nn.BatchNorm2d):
 class ConvBlock(nn.Module):
     """Apply convolution, batch normalisation and, by default, ReLU; optionally halve the size by max-pooling.
 
-    Pooling comes right after the convolution, so that what follows runs on a quarter of the pixels. The window of
-    2x2 pixels lies symmetrically about the centre of the new pixel, as `u = (x + 0.5) / 2 - 0.5` asks.
+    Pooling comes right after the convolution, so that what follows runs on a quarter of the pixels. The
+    window of 2x2 pixels lies symmetrically about the centre of the new pixel, as `u = (x + 0.5) / 2 - 0.5`
+    asks.
 
     Args:
         in_channels: Channels of the input.
@@ -61,19 +63,20 @@ class ConvBlock(nn.Module):
         return F.relu_(features) if self.relu else features
 
     def _folded(self, features: Tensor) -> Tensor:
-        """Apply convolution and normalisation as one convolution: at full resolution a pass over memory less."""
+        """Apply convolution and normalisation as one convolution: one pass less over a full-size map."""
         norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         weight = self.conv.weight * scale[:, None, None, None]
         return F.conv2d(features, weight, norm.bias - norm.running_mean * scale, padding=self.conv.padding)
 
 
-class UpBlock(nn.Module):
-    """Double the size, join the features of that size (the skip connection), and mix both by one convolution.
+class UpBlock(ConvBlock):
+    """Double the size, join the features of that size (the skip connection), and mix both by a `ConvBlock`.
 
-    Upsampling is nearest-neighbour: every pixel becomes 2x2 equal ones, symmetric about its centre, deterministic on every
-    device, and smoothed by the convolution that follows.
+    Upsampling is nearest-neighbour: every pixel becomes 2x2 equal ones, symmetric about its centre,
+    deterministic on every device, and smoothed by the convolution that follows.
 
     Args:
         in_channels: Channels of the input.
@@ -83,10 +86,9 @@ class UpBlock(nn.Module):
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int, kernel_size: int = 3) -> None:
-        super().__init__()
-        self.block = ConvBlock(in_channels + skip_channels, out_channels, kernel_size)
+        super().__init__(in_channels + skip_channels, out_channels, kernel_size)
 
-    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """Map `[n, in_channels, h, w]` and a skip `[n, skip_channels, 2 h, 2 w]` to `[n, out_channels, 2 h, 2 w]`."""
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Map `[n, in_channels, h, w]` and `[n, skip_channels, 2h, 2w]` to `[n, out_channels, 2h, 2w]`."""
         upsampled = F.interpolate(features, scale_factor=2, mode="nearest")
-        return self.block(torch.cat([upsampled, skip], dim=1))
+        return super().forward(torch.cat([upsampled, skip], dim=1))

@@ -9,7 +9,7 @@ from keypoint_detection.models.backbones.decoder import ConvBlock, UpBlock
 
 
 class ResidualBlock(nn.Module):
-    """Add two convolutions to their input; starts close to the identity, so that deep stacks learn from the start.
+    """Add two convolutions to their input; close to the identity at first, so that deep stacks learn well.
 
     Args:
         n_channels: Channels of input and output.
@@ -18,6 +18,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_channels: int, kernel_size: int) -> None:
         super().__init__()
+        self.relu = True
         self.first = ConvBlock(n_channels, n_channels, kernel_size)
         self.second = ConvBlock(n_channels, n_channels, kernel_size, relu=False)
         # Not exactly 0, as is common: then the first convolution would get no gradient in the first step.
@@ -25,23 +26,24 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map `[n, n_channels, h, w]` to the same shape."""
-        return F.relu_(self.second(self.first(features)) + features)
+        total = self.second(self.first(features)) + features
+        return F.relu_(total) if self.relu else total
 
 
 @register_backbone("Unet")
 class Unet(Backbone):
     """Go down by max-pooling, through residual blocks at the bottom, and up again with skip connections.
 
-    Max-pooling comes before the convolution of a level, so only the stem and the last upsampling block work at full
-    resolution. With an output stride above 1 the upsampling stops early: blocks that are not needed do not exist, and the
-    levels whose skip connections are not needed pool right after their convolution.
+    Max-pooling comes before the convolution of a level, so only the stem and the last upsampling block work
+    at full resolution. With an output stride above 1 the upsampling stops early: blocks that are not needed
+    do not exist, and the levels whose skip connections are not needed pool right after their convolution.
 
     Args:
         n_channels_in: Channels of the image.
         n_channels: Channels of every layer and of the features.
         n_resnet_blocks: Residual blocks at the bottom.
-        n_downsampling_layers: How many times the size is halved; each one more doubles the context that a point is
-            judged by.
+        n_downsampling_layers: How many times the size is halved; each one more doubles the context that a
+            point is judged by.
         kernel_size: Side of all kernels in pixels, odd.
         output_stride: Image pixels per feature pixel: a power of two up to 2 ** n_downsampling_layers.
 
@@ -71,17 +73,19 @@ class Unet(Backbone):
         super().__init__(n_channels_in, n_channels, output_stride, size_multiple=2**n_downsampling_layers)
         self.output_level = output_stride.bit_length() - 1
         widths = [n_channels_in] + [n_channels] * n_downsampling_layers
-        self.down_blocks = nn.ModuleList(
+        down_blocks = [
             ConvBlock(width, n_channels, kernel_size, pool=level < self.output_level)
             for level, width in enumerate(widths)
-        )
-        self.residual_blocks = nn.Sequential(
-            *(ResidualBlock(n_channels, kernel_size) for _ in range(n_resnet_blocks))
-        )
-        self.up_blocks = nn.ModuleList(
+        ]
+        residual_blocks = [ResidualBlock(n_channels, kernel_size) for _ in range(n_resnet_blocks)]
+        up_blocks = [
             UpBlock(n_channels, n_channels, n_channels, kernel_size)
             for _ in range(self.output_level, n_downsampling_layers)
-        )
+        ]
+        [*down_blocks, *residual_blocks, *up_blocks][-1].relu = False  # the reason is told in Backbone
+        self.down_blocks = nn.ModuleList(down_blocks)
+        self.residual_blocks = nn.Sequential(*residual_blocks)
+        self.up_blocks = nn.ModuleList(up_blocks)
 
     def forward_features(self, image: Tensor) -> Tensor:
         """Compute features `[n, n_channels, h / output_stride, w / output_stride]`."""
