@@ -22,9 +22,10 @@ EXTRAS = {
         "build>=1.2",
         "hypothesis>=6.100",
         "pre-commit>=3.7",
-        "pyright>=1.1.380",
+        "pyright[nodejs]>=1.1.400",
         "pytest>=8.2",
-        "ruff>=0.9",
+        "ruff>=0.17,<0.18",  # the formatter changes between minor versions
+        "setuptools>=77",
     ],
 }
 
@@ -41,7 +42,7 @@ setup(
     package_data={"keypoint_detection": ["py.typed"]},
     install_requires=[
         "torch>=2.5",
-        "pytorch-lightning>=2.5",
+        "pytorch-lightning>=2.6",
         "torchmetrics>=1.4",
         "timm>=1.0",
         "pycocotools>=2.0.8",

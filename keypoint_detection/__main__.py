@@ -26,7 +26,7 @@ def _usage() -> str:
 
 def _quiet() -> None:
     """Let our own log lines through, and keep those of the libraries for when something is wrong."""
-    # Threads that spin while they wait take the cores from the loader's processes: several times slower on few cores.
+    # Threads that spin while they wait take the cores from the loader's processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("keypoint_detection").setLevel(logging.INFO)

@@ -63,7 +63,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Save them in the middle of an epoch, if a step has been made."""
-        if trainer.global_step > 0:
+        if trainer.global_step > 0 and trainer.state.fn == TrainerFn.FITTING:
             trainer.save_checkpoint(self.path)
 
 

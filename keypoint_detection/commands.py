@@ -16,6 +16,22 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{error}; got {text!r}") from None
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1; got {text!r}")
+    return int(text)
+
+
+def _thresholds(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if not values or min(values) <= 0:
+        raise argparse.ArgumentTypeError(f"expected numbers above 0 such as '2 4'; got {text!r}")
+    return values
+
+
 def _share(text: str) -> float:
     try:
         value = float(text)
@@ -68,6 +84,7 @@ def run_eval(argv: list[str]) -> int:
     )
     parser.add_argument(
         "--maximal_gt_keypoint_pixel_distances",
+        type=_thresholds,
         help="AP thresholds, such as '2 4' (pixels); default: the training's",
     )
     parser.add_argument(
@@ -78,15 +95,14 @@ def run_eval(argv: list[str]) -> int:
         action=argparse.BooleanOptionalAction,
         help="leave out occluded keypoints; default: the training's",
     )
-    parser.add_argument("--batch_size", type=int, default=8, help="images per forward pass")
+    parser.add_argument("--batch_size", type=_count, default=8, help="images per forward pass")
     parser.add_argument("--num_workers", type=int, default=0, help="loader processes")
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
     args = parser.parse_args(argv)
     from keypoint_detection.evaluate import EvalOptions, evaluate, scores_table
 
-    thresholds = args.maximal_gt_keypoint_pixel_distances
     options = EvalOptions(
-        thresholds=[float(part) for part in thresholds.split()] if thresholds else None,
+        thresholds=args.maximal_gt_keypoint_pixel_distances,
         image_size=args.image_size,
         detect_only_visible_keypoints=args.detect_only_visible_keypoints,
         batch_size=args.batch_size,
@@ -123,7 +139,7 @@ def run_predict(argv: list[str]) -> int:
         default=True,
         help="draw the points on the images",
     )
-    parser.add_argument("--batch_size", type=int, default=8, help="images per forward pass")
+    parser.add_argument("--batch_size", type=_count, default=8, help="images per forward pass")
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
     args = parser.parse_args(argv)
     from keypoint_detection.predict import predict_to_files

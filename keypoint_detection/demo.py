@@ -12,7 +12,7 @@ from keypoint_detection.train.train import train
 CHANNELS = "corner0 = corner1 = corner2 = corner3; flap_left; flap_right"
 IMAGE_HW = (96, 96)
 N_TRAIN, N_UNSEEN = 400, 80
-MAX_EPOCHS = 20
+MAX_EPOCHS = 14
 
 
 def run(output: Path, seed: int) -> dict[str, float]:

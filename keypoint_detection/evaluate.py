@@ -16,7 +16,7 @@ from keypoint_detection.data.coco_dataset import COCOKeypointsDataset
 from keypoint_detection.data.datamodule import make_dataloader
 from keypoint_detection.files import write_json
 from keypoint_detection.models.detector import KeypointDetector
-from keypoint_detection.models.inference import decode_batch
+from keypoint_detection.models.inference import DETECTION_THRESHOLD, decode_batch
 from keypoint_detection.models.scores import DetectionScores
 from keypoint_detection.utils.load_checkpoints import load_model
 
@@ -134,6 +134,9 @@ def metric_contract(detector: KeypointDetector, n_images: int) -> dict[str, Any]
         "visibility": "visible only" if hparams["detect_only_visible_keypoints"] else "visible and occluded",
         "image_size": list(hparams["image_size"]) if hparams["image_size"] else None,
         "max_keypoints": hparams["max_keypoints"],
+        "output_stride": detector.backbone.stride,
+        "detection_threshold": DETECTION_THRESHOLD,
+        "refinement": "Gaussian fit",
         "suppression_radius_heatmap_px": hparams["minimal_keypoint_extraction_pixel_distance"],
     }
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]

@@ -11,6 +11,7 @@ import pytest
 
 from keypoint_detection.__main__ import main
 from keypoint_detection.data.synthetic import make_dataset
+from keypoint_detection.models.backbones.backbone_factory import BACKBONES, backbone_options
 from keypoint_detection.registry import nearest_name
 from keypoint_detection.train.config import TrainConfig
 
@@ -57,7 +58,9 @@ def test_commands_run_in_order(workplace: Path) -> None:
     assert (workplace / "data/mouse/annotations.json").is_file()
 
 
-def test_code_runs(workplace: Path, capsys: pytest.CaptureFixture) -> None:
+def test_code_runs(workplace: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone_options("Unet")  # every backbone is registered now
+    monkeypatch.setattr(BACKBONES, "_builders", dict(BACKBONES._builders))
     first, second = blocks("python")
     exec(compile(first, "README.md", "exec"), {})
     assert "corner0 [" in capsys.readouterr().out
@@ -81,8 +84,9 @@ def test_flags_of_the_table_exist_with_these_defaults() -> None:
             assert name in TrainConfig.model_fields, nearest_name(name, TrainConfig.model_fields)
         field = TrainConfig.model_fields[re.findall(r"--(\w+)", names)[0]]
         if re.fullmatch(r"`?[\w.-]+`?", default) and default not in ("off", "none"):
-            expected = field.default
-            assert expected is None or str(expected).removesuffix(".0") == default.strip("`"), names
+            name = re.findall(r"--(\w+)", names)[0]
+            expected = field.default if field.default is not None else backbone_options("Unet").get(name)
+            assert str(expected).removesuffix(".0") == default.strip("`"), names
 
 
 def test_picture_is_there() -> None:

@@ -125,10 +125,6 @@ class KeypointsDataModule(LightningDataModule):
         """Return the test samples, or no loader."""
         return self._in_order(self.test_dataset)
 
-    def predict_dataloader(self) -> DataLoader | list:
-        """Return the test samples, or those of the validation."""
-        return self._in_order(self.test_dataset or self.validation_dataset)
-
     def _in_order(self, dataset: COCOKeypointsDataset | None) -> DataLoader | list:
         if dataset is None:
             return []

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from keypoint_detection.data.channels import channel_name
 from keypoint_detection.data.coco_dataset import Batch
+from keypoint_detection.geometry import image_to_heatmap
 from keypoint_detection.models.backbones.backbone_factory import create_backbone
 from keypoint_detection.models.inference import decode_batch, predict_images
 from keypoint_detection.models.losses import LOSSES, entropy_floor
@@ -69,7 +70,7 @@ class KeypointDetector(pl.LightningModule):
         detect_only_visible_keypoints: bool = False,
         mask_excluded_keypoints: bool = False,
         image_size: Sequence[int] | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
         decay_type: str = "cosine",
@@ -145,9 +146,8 @@ class KeypointDetector(pl.LightningModule):
 
     def _log_losses(self, stage: str, batch: Batch, loss: Tensor, per_channel: Tensor) -> None:
         size = len(batch["image"])
-        self.log(
-            f"{stage}/loss", loss, batch_size=size, prog_bar=True, on_step=stage == "train", on_epoch=True
-        )
+        of_steps = {"on_step": stage == "train", "on_epoch": True, "sync_dist": stage != "train"}
+        self.log(f"{stage}/loss", loss, batch_size=size, prog_bar=True, **of_steps)
         named = {
             f"{stage}/loss/{name}": value for name, value in zip(self.channel_names, per_channel, strict=True)
         }
@@ -161,7 +161,7 @@ class KeypointDetector(pl.LightningModule):
     def targets(self, batch: Batch, heatmap_hw: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """Return the target heatmaps of a batch, `[n, c, h, w]`, and the loss weights or None."""
         visibility, sigma = batch["visibility"], self.sigma_px()
-        points = (batch["keypoints"] + 0.5) / self.backbone.stride - 0.5
+        points = image_to_heatmap(batch["keypoints"], self.backbone.stride)
         included = visibility * (visibility >= self.required_visibility)
         target = generate_heatmaps(points, included, heatmap_hw, sigma)
         if not (self.hparams["mask_excluded_keypoints"] and self.required_visibility == 2):
@@ -182,11 +182,16 @@ class KeypointDetector(pl.LightningModule):
     def is_score_epoch(self) -> bool:
         """Tell whether this validation has scores: the last, or `ap_epoch_freq` epochs after those before."""
         trainer = self.trainer
-        if trainer.state.fn != TrainerFn.FITTING or trainer.should_stop:
+        is_at_the_end = trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
+        if trainer.state.fn != TrainerFn.FITTING or is_at_the_end:
             return True
         epoch, freq = self.current_epoch, self.hparams["ap_epoch_freq"]
         is_due = self.latest_score_epoch is None or epoch - self.latest_score_epoch >= freq
         return epoch + 1 == trainer.max_epochs or (is_due and epoch >= self.hparams["ap_epoch_start"])
+
+    def on_train_start(self) -> None:
+        """Forget the scores of validations that were not part of this training, such as those of lr_find."""
+        self.latest_map, self.latest_score_epoch = -1.0, None
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores where they are due, and the number that picks the best checkpoint."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from keypoint_detection.data.coco_dataset import Batch
     from keypoint_detection.models.detector import KeypointDetector
 
+DETECTION_THRESHOLD = 0.01
+"""Least probability of a detection in every score; what is written or drawn may ask for more."""
+
 
 def decode_batch(
     detector: "KeypointDetector", logits: Tensor, batch: "Batch | UnlabeledBatch | Mapping[str, Any]"
@@ -42,6 +45,7 @@ def decode_batch(
         logits.detach().float().sigmoid(),
         max_keypoints=detector.hparams["max_keypoints"],
         min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
+        threshold=DETECTION_THRESHOLD,
     )
     affine = batch["to_image"].to(points.device)
     points = transform_points(affine, heatmap_to_image(points, detector.backbone.stride).to(affine.dtype))
@@ -52,18 +56,23 @@ def decode_batch(
 
 def predict_images(detector: "KeypointDetector", images: Any, batch_size: int) -> list[Prediction]:
     """Find the keypoints of images; see `KeypointDetector.predict`."""
-    samples = list(_samples(detector, images))
-    predictions: list[Prediction | None] = [None] * len(samples)
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for index, sample in enumerate(samples):
-        by_shape.setdefault(tuple(sample["image"].shape), []).append(index)
-    for indices in by_shape.values():
-        for start in range(0, len(indices), batch_size):
-            chosen = indices[start : start + batch_size]
-            found = predict_batch(detector, collate_unlabeled([samples[index] for index in chosen]))
-            for index, prediction in zip(chosen, found, strict=True):
-                predictions[index] = prediction
-    return [prediction for prediction in predictions if prediction is not None]
+    predictions: dict[int, Prediction] = {}
+    waiting: dict[tuple[int, ...], list[tuple[int, dict[str, Any]]]] = {}
+
+    def run(group: list[tuple[int, dict[str, Any]]]) -> None:
+        found = predict_batch(detector, collate_unlabeled([sample for _, sample in group]))
+        predictions.update(zip([index for index, _ in group], found, strict=True))
+        group.clear()
+
+    for index, sample in enumerate(_samples(detector, images)):
+        group = waiting.setdefault(sample["image"].shape, [])
+        group.append((index, sample))
+        if len(group) >= batch_size:
+            run(group)
+    for group in waiting.values():
+        if group:
+            run(group)
+    return [predictions[index] for index in sorted(predictions)]
 
 
 @torch.inference_mode()

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 from keypoint_detection.registry import nearest_name
 from keypoint_detection.train.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 
-ALIASES = {"auto_1r_find": "auto_lr_find", "non-deterministic-pytorch": "non_deterministic_pytorch"}
-"""Spellings of the older tool."""
+ALIASES = {"auto_1r_find": "auto_lr_find"}
+"""Misspellings of the older tool."""
 
 _NOT_TRAINER_ARGUMENTS = {"self", "logger", "callbacks", "enable_checkpointing", "plugins", "profiler"}
 
@@ -88,7 +88,7 @@ def parse_arguments(argv: list[str]) -> tuple[TrainConfig, argparse.Namespace]:
     )
     config_path = values.pop("config", None)
     merged = {**(_read_yaml(config_path) if config_path else {}), **values}
-    trainer = {**merged.pop("trainer", {}), **_trainer_arguments(unknown)}
+    trainer = {**(merged.pop("trainer", None) or {}), **_trainer_arguments(unknown)}
     return make_config({**merged, "trainer": trainer}), options
 
 
@@ -102,10 +102,12 @@ def make_config(values: dict[str, Any]) -> TrainConfig:
         return TrainConfig(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "configuration"
+        name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "missing":
             raise UsageError(f"--{name} is required: {TrainConfig.model_fields[name].description}") from None
         message = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:
+            raise UsageError(message) from None
         raise UsageError(f"--{name}: {message}; got {first['input']!r}") from None
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -43,6 +43,14 @@ def _none_if_empty(value: Any) -> Any:
     return None if value in ("", "None", "none", "null") else value
 
 
+def _checked_time(value: Any) -> Any:
+    value = _none_if_empty(value)
+    if value is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value)):
+        raise ValueError("expected days, hours, minutes and seconds as DD:HH:MM:SS, such as 00:00:20:00")
+    return value
+
+
+TimeLimit = Annotated[str | None, BeforeValidator(_checked_time)]
 Numbers = Annotated[list[float], BeforeValidator(_as_numbers)]
 Pairs = Annotated[list[tuple[str, str]] | None, BeforeValidator(_as_pairs)]
 Size = Annotated[str | None, BeforeValidator(_checked_size)]
@@ -175,7 +183,7 @@ class ModelConfig(BaseModel):
         default=2, ge=1, description="epochs between two APs (the last epoch always has one)"
     )
 
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(
         default=0.01, ge=0, description="weight decay of AdamW (not on biases and norms)"
     )
@@ -193,7 +201,7 @@ class RunConfig(BaseModel):
     max_epochs: int | None = Field(
         default=None, ge=-1, description="epochs; default: 100, or no limit with --max_time"
     )
-    max_time: OptionalText = Field(
+    max_time: TimeLimit = Field(
         default=None, description="time limit DD:HH:MM:SS; the schedule fits itself to it"
     )
     seed: int = Field(default=2022, ge=0, description="seed of weights, order, augmentation and split")
@@ -232,6 +240,20 @@ class RunConfig(BaseModel):
     trainer: dict[str, Any] = Field(
         default_factory=dict, description="any other argument of Lightning's Trainer"
     )
+
+    @property
+    def has_other_limit(self) -> bool:
+        """True when something other than a number of epochs ends the run."""
+        return bool(self.max_time) or self.trainer.get("max_steps", -1) > 0
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        """Refuse a run that would never begin or never end."""
+        if self.max_epochs == 0 or (self.max_epochs == -1 and not self.has_other_limit):
+            raise ValueError(
+                "--max_epochs: expected at least 1, or -1 together with --max_time or --max_steps"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -6,8 +6,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+if __name__ == "__main__":  # before torch is loaded: the command sets how its threads wait
+    if sys.argv[1:2] != ["train"]:
+        sys.argv.insert(1, "train")
+    runpy.run_module("keypoint_detection", run_name="__main__")
+
 import pytorch_lightning as pl
 
+from keypoint_detection.data.datamodule import KeypointsDataModule
 from keypoint_detection.files import write_text
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.train.config import TrainConfig, config_to_yaml
@@ -17,7 +23,9 @@ from keypoint_detection.train.utils import (
     build_trainer,
     expected_warnings_ignored,
     run_folder,
+    set_aside,
 )
+from keypoint_detection.utils.load_checkpoints import read_checkpoint
 
 logger = logging.getLogger("keypoint_detection")
 
@@ -59,20 +67,36 @@ def train(config: TrainConfig) -> TrainResult:
         FileNotFoundError: A file is missing.
         TrainingInterrupted: The user stopped the run; `last.ckpt` is kept.
     """
+    if config.ckpt_path:
+        read_checkpoint(config.ckpt_path)  # a wrong path must cost nothing
     pl.seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     data = build_data_module(config)
     detector = build_detector(config, data.channels)
     trainer = build_trainer(config, folder)
-    if not config.fast_dev_run:
+    try:
+        with expected_warnings_ignored():
+            return _run(trainer, detector, data, config)
+    except (KeyboardInterrupt, SystemExit):
+        checkpoint = folder / "checkpoints" / "last.ckpt"
+        resume = f"resume with --ckpt_path {checkpoint}" if checkpoint.is_file() else "no step was finished"
+        raise TrainingInterrupted(f"interrupted in epoch {trainer.current_epoch}; {resume}") from None
+
+
+def _run(
+    trainer: pl.Trainer, detector: KeypointDetector, data: KeypointsDataModule, config: TrainConfig
+) -> TrainResult:
+    """Find a learning rate if asked to, fit, and score."""
+    folder = Path(trainer.default_root_dir)
+    if not config.fast_dev_run and trainer.is_global_zero:
+        set_aside(folder / "metrics.csv")
         write_text(folder / "config.yaml", config_to_yaml(config))
-    with expected_warnings_ignored():
-        if config.auto_lr_find and not config.fast_dev_run:
-            find_learning_rate(trainer, detector, data)
-        fit(trainer, detector, data, config)
-        if config.fast_dev_run:
-            return TrainResult(folder, None, None)
-        return summarise(trainer, detector, data, folder)
+    if config.auto_lr_find and not config.fast_dev_run:
+        find_learning_rate(trainer, detector, data)
+    trainer.fit(detector, data, ckpt_path=config.ckpt_path, weights_only=True)
+    if config.fast_dev_run:
+        return TrainResult(folder, None, None)
+    return summarise(trainer, detector, data, folder)
 
 
 def find_learning_rate(trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule) -> None:
@@ -88,37 +112,19 @@ def find_learning_rate(trainer: pl.Trainer, detector: KeypointDetector, data: pl
     logger.info("learning rate %.2e, from the finder", found)
 
 
-def fit(
-    trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule, config: TrainConfig
-) -> None:
-    """Run the training; Ctrl-C becomes a TrainingInterrupted that says how to resume."""
-    if config.ckpt_path and not Path(config.ckpt_path).is_file():
-        raise FileNotFoundError(f"--ckpt_path: no such file: {config.ckpt_path}")
-    try:
-        trainer.fit(detector, data, ckpt_path=config.ckpt_path, weights_only=True)
-    except (KeyboardInterrupt, SystemExit):
-        checkpoint = run_folder_of(trainer) / "checkpoints" / "last.ckpt"
-        resume = f"resume with --ckpt_path {checkpoint}" if checkpoint.is_file() else "no step was finished"
-        raise TrainingInterrupted(f"interrupted in epoch {trainer.current_epoch}; {resume}") from None
-
-
-def run_folder_of(trainer: pl.Trainer) -> Path:
-    """Return the folder that a trainer writes to."""
-    return Path(trainer.default_root_dir)
-
-
 def summarise(
     trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule, folder: Path
 ) -> TrainResult:
     """Score the last weights on the validation images and the best ones on the test images; print both."""
-    validation = dict(trainer.validate(detector, datamodule=data, verbose=False)[0])
+    validated = trainer.validate(detector, datamodule=data, verbose=False)
+    validation = dict(validated[0]) if validated else {}
     last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
+    best = best if best.is_file() else last  # no validation has happened during the run
     print_scores("validation, last weights", validation)
     test: dict[str, float] = {}
-    if data.test_dataloader():
-        test = dict(
-            trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)[0]
-        )
+    if data.test_dataset is not None:
+        tested = trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+        test = dict(tested[0]) if tested else {}
         print_scores("test, best weights", test)
     print(f"run: {folder}\nlast checkpoint: {last}\nbest checkpoint: {best}")
     return TrainResult(folder, last, best, validation, test)
@@ -126,13 +132,7 @@ def summarise(
 
 def print_scores(title: str, scores: dict[str, float]) -> None:
     """Print the numbers over all channels, one line."""
+    left_out = ("loss", "gt_loss", "validation_map")
     overall = {name.split("/", 1)[1]: value for name, value in scores.items() if name.count("/") == 1}
-    shown = ", ".join(
-        f"{name} {value:.4g}" for name, value in overall.items() if name not in ("loss", "gt_loss")
-    )
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in overall.items() if name not in left_out)
     print(f"{title}: {shown}")
-
-
-if __name__ == "__main__":
-    sys.argv.insert(1, "train")
-    runpy.run_module("keypoint_detection", run_name="__main__")

@@ -13,10 +13,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from keypoint_detection.callbacks import ImageLogger, LastCheckpoint, RelativeEarlyStopping
 from keypoint_detection.data.augmentations import AugmentationConfig
 from keypoint_detection.data.datamodule import KeypointsDataModule
+from keypoint_detection.files import atomic_write
 from keypoint_detection.metrics.average_precision import similarity_of_thresholds
 from keypoint_detection.models.backbones.backbone_factory import backbone_options
 from keypoint_detection.models.detector import KeypointDetector
@@ -75,6 +77,8 @@ def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDe
     """Return a new detector for the channels of the data."""
     names = set(ModelConfig.model_fields) - set(BACKBONE_OPTIONS) - {"backbone_type"}
     options = {name: getattr(config, name) for name in names}
+    if config.mask_excluded_keypoints and not config.detect_only_visible_keypoints:
+        logger.info("--mask_excluded_keypoints has no effect without --detect_only_visible_keypoints")
     return KeypointDetector(
         channels, config.backbone_type, chosen_backbone_options(config), image_size=config.image_hw, **options
     )
@@ -88,37 +92,52 @@ def chosen_backbone_options(config: TrainConfig) -> dict[str, Any]:
     if unused:
         flags = ", ".join(f"--{name}" for name in unused)
         logger.info("not used by backbone %s: %s", config.backbone_type, flags)
+    if config.ckpt_path:
+        given["pretrained"] = False  # the weights are in the checkpoint
     return {"n_channels_in": config.n_channels_in} | {name: given[name] for name in given if name in known}
 
 
 def run_folder(config: TrainConfig) -> Path:
     """Return the folder of this run: the user's name, or the resumed run's, or backbone, data and time.
 
-    A resumed run goes on in its folder; what `metrics.csv` held so far is kept under a numbered name.
-
     Raises:
-        FileExistsError: It holds an earlier run, whose files would be lost.
+        FileExistsError: It holds another run, whose files would be lost.
     """
-    root = Path(config.default_root_dir)
-    checkpoints = Path(config.ckpt_path or "").absolute().parent
-    if config.ckpt_path and not config.run_name and checkpoints.name == "checkpoints":
-        folder = Path(os.path.relpath(checkpoints.parent))
-        _set_aside(folder / "metrics.csv")
-        return folder
+    root, checkpoint = Path(config.default_root_dir), Path(config.ckpt_path or "")
+    resumed = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else None
     if config.run_name:
-        if (root / config.run_name / "metrics.csv").exists() and not config.fast_dev_run:
-            folder = root / config.run_name
-            raise FileExistsError(f"{folder} holds an earlier run; give another --run_name, or remove it")
-        return root / config.run_name
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return root / f"{config.backbone_type}-{Path(config.json_dataset_path).stem}-{stamp}"
+        folder = root / config.run_name
+    elif resumed is not None:
+        folder = resumed
+    else:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        return free_path(root / f"{config.backbone_type}-{Path(config.json_dataset_path).stem}-{stamp}")
+    goes_on = resumed is not None and folder.resolve() == resumed.resolve()
+    holds_a_run = (folder / "metrics.csv").exists() or (folder / "checkpoints" / "last.ckpt").exists()
+    if holds_a_run and not goes_on and not config.fast_dev_run:
+        raise FileExistsError(f"{folder} holds an earlier run; give another --run_name, or remove it")
+    return folder
 
 
-def _set_aside(path: Path) -> None:
-    """Rename a file to the first free numbered name."""
+def free_path(path: Path) -> Path:
+    """Return a path that does not exist yet: this one, or the first of `<stem>-1`, `<stem>-2`, ..."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, 1_000_000))
+    return path if not path.exists() else next(candidate for candidate in numbered if not candidate.exists())
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file of an earlier part of this run, if there is one, so that it is kept."""
     if path.exists():
-        names = (path.with_stem(f"{path.stem}-{number}") for number in range(1, 1_000_000))
-        path.rename(next(name for name in names if not name.exists()))
+        path.rename(free_path(path))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints to a temporary name beside their place and rename them: whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save a checkpoint to a local path."""
+        with atomic_write(path) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
 @contextmanager
@@ -140,7 +159,7 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
                 project=config.wandb_project or "keypoint-detection",
                 entity=config.wandb_entity,
                 save_dir=folder,
-                offline=not _wandb_is_logged_in(),
+                offline="WANDB_MODE" not in os.environ and not _wandb_is_logged_in(),
                 config=config.model_dump(mode="json"),
             )
         )
@@ -148,8 +167,6 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
 
 
 def _wandb_is_logged_in() -> bool:
-    if "WANDB_MODE" in os.environ:
-        return os.environ["WANDB_MODE"] == "online"
     if "WANDB_API_KEY" in os.environ:
         return True
     try:
@@ -187,7 +204,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
         "accelerator": config.accelerator,
         "devices": config.devices,
         "precision": lightning_precision(config),
-        "max_epochs": config.max_epochs or (-1 if config.max_time else DEFAULT_MAX_EPOCHS),
+        "max_epochs": config.max_epochs or (-1 if config.has_other_limit else DEFAULT_MAX_EPOCHS),
         "fast_dev_run": config.fast_dev_run,
         "log_every_n_steps": config.log_every_n_steps,
         "check_val_every_n_epoch": config.check_val_every_n_epoch,
@@ -201,6 +218,7 @@ def build_trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
         **{**arguments, **config.trainer},
         logger=build_loggers(config, folder),
         callbacks=build_callbacks(config, folder),
+        plugins=[AtomicCheckpointIO()],
     )
 
 

@@ -1,6 +1,7 @@
 """From a file to a detector that is ready to predict."""
 
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,12 @@ from typing import Any
 import torch
 
 from keypoint_detection.models.detector import KeypointDetector
+
+# What torch's reader raises, by the first bytes of a file that it was not made for.
+_UNREADABLE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, RuntimeError, AssertionError),
+    *(ValueError, TypeError, AttributeError, LookupError),
+)
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> KeypointDetector:
@@ -45,7 +52,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint at {path}: expected a .ckpt file that a training wrote")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError):
+    except _UNREADABLE:
         raise ValueError(f"{path} is not a checkpoint: expected a .ckpt file that a training wrote") from None
     needed = {"hyper_parameters", "state_dict"}
     if not isinstance(content, dict) or not needed <= content.keys() or not _is_detector(content):

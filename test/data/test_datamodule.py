@@ -93,14 +93,13 @@ def test_given_validation_and_test_files_are_used(ten_images: Path, tmp_path: Pa
     assert len(data.train_dataset) == 10
     assert flat(epoch(data.val_dataloader()), "image_id").tolist() == [10, 11, 12]
     assert flat(epoch(data.test_dataloader()), "image_id").tolist() == [10, 11]
-    assert flat(epoch(data.predict_dataloader()), "image_id").tolist() == [10, 11]
     assert data.validation_dataset.augmenter is None
     assert data.test_dataset.augmenter is None
 
 
 def test_without_a_split_there_is_no_validation(ten_images: Path) -> None:
     data = module(ten_images, validation_split_ratio=0)
-    assert data.val_dataloader() == data.test_dataloader() == data.predict_dataloader() == []
+    assert data.val_dataloader() == data.test_dataloader() == []
     assert [len(batch["image"]) for batch in epoch(data.train_dataloader())] == [4, 4, 2]
 
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from keypoint_detection.models.detector import KeypointDetector
@@ -21,10 +22,13 @@ def test_loading_never_asks_for_pretrained_weights(tmp_path: Path, monkeypatch: 
     hparams["backbone_options"] = {"encoder": "convnext_atto", "pretrained": True}
     path = tmp_path / "pretrained.ckpt"
     torch.save({"hyper_parameters": hparams, "state_dict": detector.state_dict()}, path)
+    asked, build = [], timm.create_model
     monkeypatch.setattr(
-        "torch.hub.load_state_dict_from_url", lambda *_, **__: pytest.fail("went to the network")
+        timm, "create_model", lambda *a, **k: asked.append(k.get("pretrained")) or build(*a, **k)
     )
     assert load_model(path).backbone.stride == 1
+    assert asked
+    assert not any(asked)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
@@ -32,7 +36,10 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         load_model(tmp_path / "none.ckpt")
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 broken zip", b"\x80\x02K*."])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no checkpoint", b"PK\x03\x04 broken zip", b"\x80\x02K*.", b"epoch,step", b"R", b"seed: 1"],
+)
 def test_a_file_that_is_no_checkpoint_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     path.write_bytes(content)
