@@ -146,8 +146,8 @@ class KeypointDetector(pl.LightningModule):
 
     def _log_losses(self, stage: str, batch: Batch, loss: Tensor, per_channel: Tensor) -> None:
         size = len(batch["image"])
-        of_steps = {"on_step": stage == "train", "on_epoch": True, "sync_dist": stage != "train"}
-        self.log(f"{stage}/loss", loss, batch_size=size, prog_bar=True, **of_steps)
+        trains, name = stage == "train", f"{stage}/loss"
+        self.log(name, loss, True, batch_size=size, on_step=trains, on_epoch=True, sync_dist=not trains)
         named = {
             f"{stage}/loss/{name}": value for name, value in zip(self.channel_names, per_channel, strict=True)
         }

@@ -113,7 +113,7 @@ def find_learning_rate(trainer: pl.Trainer, detector: KeypointDetector, data: pl
 
 
 def summarise(
-    trainer: pl.Trainer, detector: KeypointDetector, data: pl.LightningDataModule, folder: Path
+    trainer: pl.Trainer, detector: KeypointDetector, data: KeypointsDataModule, folder: Path
 ) -> TrainResult:
     """Score the last weights on the validation images and the best ones on the test images; print both."""
     validated = trainer.validate(detector, datamodule=data, verbose=False)
