@@ -13,6 +13,7 @@ from keypoint_detection.__main__ import main
 from keypoint_detection.data.synthetic import make_dataset
 from keypoint_detection.models.backbones.backbone_factory import BACKBONES, backbone_options
 from keypoint_detection.registry import nearest_name
+from keypoint_detection.train.cli import parse_arguments
 from keypoint_detection.train.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,14 @@ def test_commands_run_in_order(workplace: Path) -> None:
     assert (workplace / "runs/my_run/eval/metrics.json").is_file()
     assert (workplace / "predictions/predictions.csv").is_file()
     assert (workplace / "data/mouse/annotations.json").is_file()
+
+
+def test_the_worked_example_is_understood() -> None:
+    """Parse it only: it takes 16 minutes and data that is not part of the project."""
+    (command,) = blocks("text")
+    program, name, *flags = shlex.split(command)
+    config, _ = parse_arguments(flags)
+    assert (program, name, config.image_hw) == ("keypoint-detection", "train", (288, 384))
 
 
 def test_code_runs(workplace: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
