@@ -142,6 +142,13 @@ def test_scores_fall_due_whenever_validations_happen(
     assert due == expected
 
 
+def test_scores_of_earlier_validations_do_not_count_in_a_training() -> None:
+    detector = make_detector()
+    detector.latest_map, detector.latest_score_epoch = 0.9, 99  # as the learning-rate finder leaves them
+    detector.on_train_start()
+    assert (detector.latest_map, detector.latest_score_epoch) == (-1.0, None)
+
+
 def test_hyperparameters_are_plain_enough_for_a_safe_checkpoint(tmp_path: Path) -> None:
     detector = make_detector(image_size=(32, 48), maximal_gt_keypoint_pixel_distances=np.array([1, 3]))
     torch.save(dict(detector.hparams), tmp_path / "h.pt")

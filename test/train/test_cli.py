@@ -81,6 +81,9 @@ def test_scientific_notation_in_yaml_is_a_number(tmp_path: Path) -> None:
         (["--json_dataset_path"], "expected one argument"),
         (["--json_dataset_path", "x", "--logger", "true"], "--logger: .*got 'true'"),
         (["--json_dataset_path", "x", "stray"], "unknown argument stray"),
+        (["--json_dataset_path", "x", "--max_time", "20"], "--max_time: expected days, .*got '20'"),
+        (["--json_dataset_path", "x", "--max_epochs", "0"], "--max_epochs: expected at least 1"),
+        (["--json_dataset_path", "x", "--max_epochs", "-1"], "--max_epochs: expected at least 1"),
     ],
 )
 def test_a_wrong_call_is_one_line(argv: list[str], expected: str) -> None:
