@@ -66,8 +66,8 @@ def draw_prediction(
     for row, (name, color) in enumerate(
         zip(prediction.channel_names, channel_colors(len(points)), strict=True), start=1
     ):
-        place = (6, int(6 + 26 * size * row))
-        cv2.putText(canvas, name, place, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 3, cv2.LINE_AA)
+        place = (6, int(6 + 38 * size * row))
+        cv2.putText(canvas, name, place, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 2, cv2.LINE_AA)
         cv2.putText(canvas, name, place, cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
     return canvas
 
