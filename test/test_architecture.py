@@ -49,7 +49,7 @@ PACKAGE_MARKERS = {"data", "utils", "models"}
 # Each of these libraries is imported in as few files as possible.
 HOMES = {
     "albumentations": set(),
-    "timm": {"models.backbones.convnext_unet"},
+    "timm": {"models.backbones.timm_encoder", "models.backbones.vit"},
     "wandb": set(),
 }
 

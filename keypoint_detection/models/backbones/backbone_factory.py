@@ -4,7 +4,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,17 +14,36 @@ if TYPE_CHECKING:
     from keypoint_detection.models.backbones.base_backbone import Backbone
 
 BackboneClass = TypeVar("BackboneClass", bound="type[Backbone]")
-BACKBONES: "Registry[type[Backbone]]" = Registry("backbone")
+BACKBONES: "Registry[Callable[..., Backbone]]" = Registry("backbone")
+
+DETECTOR_OPTIONS = ("n_channels_in", "n_heatmaps", "class_token")
+"""Options that the detector sets from the data and the head; they are no flags of a backbone."""
 
 
-def register_backbone(name: str) -> Callable[[BackboneClass], BackboneClass]:
-    """Return a class decorator that offers a backbone under `name`; a name taken twice is a ValueError."""
+def register_backbone(
+    name: str, presets: Mapping[str, Mapping[str, Any]] | None = None
+) -> Callable[[BackboneClass], BackboneClass]:
+    """Return a class decorator that offers a backbone under `name`; a name taken twice is a ValueError.
+
+    Args:
+        name: What users type.
+        presets: More names, each for the same class with some options fixed.
+    """
 
     def decorate(backbone: BackboneClass) -> BackboneClass:
         BACKBONES.register(name)(backbone)
+        for preset, options in (presets or {}).items():
+            BACKBONES.register(preset)(functools.partial(backbone, **options))
         return backbone
 
     return decorate
+
+
+def backbone_class(name: str) -> "type[Backbone]":
+    """Return the class behind a registered name; an unknown name is a ValueError that names the nearest."""
+    _import_backbones()
+    builder: Any = BACKBONES[name]
+    return builder.func if isinstance(builder, functools.partial) else builder
 
 
 def list_backbones() -> list[str]:
@@ -40,14 +59,16 @@ def backbone_options(name: str) -> dict[str, Any]:
         name: A registered name.
 
     Returns:
-        Option name -> default value; every option has one.
+        Option name -> default value; every option has one. Options that a preset fixes are left out.
 
     Raises:
         ValueError: If there is no such backbone; the message names the nearest.
     """
     _import_backbones()
-    parameters = inspect.signature(BACKBONES[name]).parameters
-    return {option: parameter.default for option, parameter in parameters.items()}
+    builder: Any = BACKBONES[name]
+    fixed = builder.keywords if isinstance(builder, functools.partial) else {}
+    parameters = inspect.signature(builder).parameters
+    return {option: parameter.default for option, parameter in parameters.items() if option not in fixed}
 
 
 def create_backbone(name: str, **options: Any) -> "Backbone":

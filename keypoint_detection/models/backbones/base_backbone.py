@@ -1,6 +1,7 @@
 """The contract of every backbone: images of any size in, feature maps of a declared width and stride out."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,15 @@ class Backbone(nn.Module, ABC):
     negative offer the short way of turning every head weight negative, after which they die at the peaks and
     the logit stays at the head's bias.
 
+    A backbone of several stages (Hourglass, CPM) predicts heatmaps after each of them: it takes the number
+    of heatmaps as its option `n_heatmaps`, which the detector fills in, and overrides `stage_outputs`. A
+    backbone with a class token offers the option `class_token`, which the detector sets for direct
+    regression. Weights that can be pretrained live in the attribute `encoder`.
+
+    Attributes:
+        when_to_use: One line for the table of `keypoint-detection backbones`.
+        pretrained_sources: Where pretrained weights come from, for the same table.
+
     Args:
         in_channels: Channels of the image.
         out_channels: Channels of the features.
@@ -64,6 +74,9 @@ class Backbone(nn.Module, ABC):
             `default_normalization`.
         image_std: Standard deviation of each image channel, to divide by afterwards; None likewise.
     """
+
+    when_to_use: ClassVar[str] = ""
+    pretrained_sources: ClassVar[str] = "none"
 
     def __init__(
         self,
@@ -95,13 +108,26 @@ class Backbone(nn.Module, ABC):
             `[n, out_channels, h / stride, w / stride]`.
         """
 
+    def stage_outputs(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Compute features of the last stage, and what the stages before it predict.
+
+        Args:
+            image: As for `forward_features`.
+
+        Returns:
+            Features `[n, out_channels, h / stride, w / stride]`, and of each earlier stage its heatmap logits
+            `[n, n_heatmaps, h / stride, w / stride]`; a backbone of one stage has none.
+        """
+        return self.forward_features(image), []
+
+    @property
+    def pretrained_part(self) -> nn.Module:
+        """The part that pretrained weights fill and that freezing holds still: `encoder`, or everything."""
+        encoder = getattr(self, "encoder", None)
+        return encoder if isinstance(encoder, nn.Module) else self
+
     def forward(self, image: Tensor) -> Tensor:
         """Compute features of an image of any size.
-
-        The image is continued to the right and below by its last column and row up to the size multiple, and
-        the features are cropped again, so that no coordinate moves. On the CPU the work is done in
-        channels-last memory, in which convolutions and pooling are much faster; the features may come back in
-        that format.
 
         Args:
             image: Float `[n, in_channels, h, w]`, scaled to [0, 1], normalised by `image_mean` and
@@ -113,13 +139,35 @@ class Backbone(nn.Module, ABC):
         Raises:
             ValueError: If the image is not 4-D, has another number of channels, or has a side of 0.
         """
+        return self.forward_stages(image)[0]
+
+    def forward_stages(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Compute features of an image of any size, and the heatmap logits of the stages before the last.
+
+        The image is continued to the right and below by its last column and row up to the size multiple, and
+        the features are cropped again, so that no coordinate moves. On the CPU the work is done in
+        channels-last memory, in which convolutions and pooling are much faster; the features may come back in
+        that format.
+
+        Args:
+            image: As for `forward`.
+
+        Returns:
+            As `stage_outputs`, for heights and widths of `ceil(h / stride)` and `ceil(w / stride)`.
+
+        Raises:
+            ValueError: As `forward`.
+        """
         self._check_image(image)
         height, width = image.shape[-2:]
         right, below = -width % self.size_multiple, -height % self.size_multiple
         if image.device.type == "cpu":
             image = image.contiguous(memory_format=torch.channels_last)
-        features = self.forward_features(F.pad(image, (0, right, 0, below), mode="replicate"))
-        return features[:, :, : -(-height // self.stride), : -(-width // self.stride)]
+        if right or below:
+            image = F.pad(image, (0, right, 0, below), mode="replicate")
+        features, earlier = self.stage_outputs(image)
+        rows, columns = -(-height // self.stride), -(-width // self.stride)
+        return features[:, :, :rows, :columns], [logits[:, :, :rows, :columns] for logits in earlier]
 
     def _check_image(self, image: Tensor) -> None:
         name, shape = type(self).__name__, list(image.shape)

@@ -1,8 +1,14 @@
-"""Blocks that the U-shaped backbones share: a convolution block, and one that upsamples and joins a skip."""
+"""Blocks that backbones share: convolutions, upsampling that joins a skip, a whole decoder, heatmaps."""
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+INITIAL_LOGIT = -4.0
+"""Bias of heatmap logits: every pixel starts with a probability of 0.018, as most pixels are background."""
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -92,3 +98,82 @@ class UpBlock(ConvBlock):
         """Map `[n, in_channels, h, w]` and `[n, skip_channels, 2h, 2w]` to `[n, out_channels, 2h, 2w]`."""
         upsampled = F.interpolate(features, scale_factor=2, mode="nearest")
         return super().forward(torch.cat([upsampled, skip], dim=1))
+
+
+class SkipDecoder(nn.Module):
+    """Decode the feature maps of an encoder to a stride, from coarse to fine, with skip connections.
+
+    Below the encoder's finest stride the skip connection is the image, its pixels folded into channels (2x2
+    pixels of 3 channels become 12), so that nothing of it is lost. The last block ends without a ReLU; the
+    reason is told in `Backbone`.
+
+    Args:
+        widths: Channels of the encoder's feature maps, from fine to coarse.
+        strides: Their strides; each is twice the one before.
+        image_channels: Channels of the image.
+        output_stride: Stride of the result, at most `strides[-2]`. Feature maps finer than that are not used.
+        bottom_width: Channels that the coarsest map is first reduced to by a 1x1 convolution; None leaves it.
+
+    Raises:
+        ValueError: If the strides do not double.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        strides: Sequence[int],
+        image_channels: int,
+        output_stride: int,
+        *,
+        bottom_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+            raise ValueError(f"a SkipDecoder needs strides that double, got {list(strides)}.")
+        fine_strides = [2**level for level in range(10, -1, -1) if output_stride <= 2**level < strides[0]]
+        fine_width = max(widths[0] // 2, 16)
+        used = [width for width, stride in zip(widths, strides, strict=True) if stride >= output_stride]
+        inputs = [*used[:-1], bottom_width or used[-1]]
+        up_blocks = [UpBlock(width, skip, skip) for width, skip in pairwise(inputs[::-1])]
+        fine_blocks = [
+            UpBlock(fine_width if index else inputs[0], image_channels * stride**2, fine_width)
+            for index, stride in enumerate(fine_strides)
+        ]
+        [*up_blocks, *fine_blocks][-1].relu = False
+        self.bottom = ConvBlock(used[-1], bottom_width, 1) if bottom_width else nn.Identity()
+        self.up_blocks = nn.ModuleList(up_blocks)
+        self.fine_blocks = nn.ModuleList(fine_blocks)
+        self.fine_strides = fine_strides
+        self.out_channels = fine_width if fine_blocks else inputs[0]
+
+    def forward(self, pyramid: Sequence[Tensor], image: Tensor) -> Tensor:
+        """Decode.
+
+        Args:
+            pyramid: `[n, c, h / s, w / s]` for each width c and stride s, from fine to coarse.
+            image: `[n, image_channels, h, w]`.
+
+        Returns:
+            `[n, out_channels, h / output_stride, w / output_stride]`.
+        """
+        features = self.bottom(pyramid[-1])
+        for index, up_block in enumerate(self.up_blocks):
+            features = up_block(features, pyramid[-2 - index])
+        for stride, fine_block in zip(self.fine_strides, self.fine_blocks, strict=True):
+            features = fine_block(features, F.pixel_unshuffle(image, stride))
+        return features
+
+
+class HeatmapConv(nn.Conv2d):
+    """Predict heatmap logits by one convolution that starts near a low, constant probability.
+
+    Args:
+        in_channels: Channels of the features.
+        n_heatmaps: Heatmaps.
+        kernel_size: Side of the kernel in pixels, odd.
+    """
+
+    def __init__(self, in_channels: int, n_heatmaps: int, kernel_size: int = 3) -> None:
+        super().__init__(in_channels, n_heatmaps, kernel_size, padding=kernel_size // 2)
+        nn.init.normal_(self.weight, std=0.01)
+        nn.init.constant_(self.bias, INITIAL_LOGIT)  # pyright: ignore[reportArgumentType]

@@ -51,6 +51,8 @@ class Unet(Backbone):
         ValueError: If an option is out of its range.
     """
 
+    when_to_use = "the default: small, fast on a CPU, from random weights"
+
     def __init__(
         self,
         *,

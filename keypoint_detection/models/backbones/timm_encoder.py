@@ -1,0 +1,151 @@
+"""Convolutional encoders from timm: found by name, checked, built with or without pretrained weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from keypoint_detection.registry import nearest_name
+
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
+
+@dataclass(frozen=True)
+class TimmEncoder:
+    """Hold an encoder and what a decoder needs to know about it.
+
+    Attributes:
+        network: Maps an image to a list of feature maps, from fine to coarse.
+        widths: Channels of each map.
+        strides: Image pixels per pixel of each map.
+        normalization: `image_mean` and `image_std` that the weights were trained with.
+    """
+
+    network: nn.Module
+    widths: list[int]
+    strides: list[int]
+    normalization: dict[str, tuple[float, ...] | None]
+
+
+def create_encoder(
+    backbone: str,
+    encoder: str,
+    n_channels_in: int,
+    *,
+    pretrained: bool,
+    finest_stride: int = 1,
+    family: str = "*",
+) -> TimmEncoder:
+    """Build an encoder that gives its feature maps of every stride from `finest_stride` on.
+
+    Args:
+        backbone: Name of the backbone that asks, for messages.
+        encoder: Name in timm, optionally with the tag of its weights (`name.tag`).
+        n_channels_in: Channels of the image.
+        pretrained: Fill in timm's weights: from the file that `pretrained_file` names if it exists, else from
+            the model hub.
+        finest_stride: Feature maps of smaller strides are left out.
+        family: Pattern that the name has to match, such as `convnext*`.
+
+    Raises:
+        ValueError: If timm has no such encoder or no such tag.
+        FileNotFoundError: If pretrained weights are neither on disk nor downloadable; the message says where
+            to put them.
+    """
+    import timm
+
+    configuration = encoder_configuration(backbone, encoder, family)
+    arguments: dict[str, Any] = {"features_only": True, "in_chans": n_channels_in}
+    if finest_stride > 1:
+        with torch.device("meta"):
+            strides = timm.create_model(encoder, features_only=True).feature_info.reduction()  # pyright: ignore
+        chosen = [index for index, stride in enumerate(strides) if stride >= finest_stride]
+        arguments["out_indices"] = tuple(chosen)
+    network: Any = load_network(encoder, configuration, pretrained, **arguments)
+    return TimmEncoder(
+        network,
+        network.feature_info.channels(),
+        network.feature_info.reduction(),
+        normalization(configuration, n_channels_in),
+    )
+
+
+def normalization(configuration: "PretrainedCfg", n_channels_in: int) -> dict[str, Any]:
+    """Return `image_mean` and `image_std` of an encoder; None for images of another kind than it knows."""
+    known = n_channels_in == len(configuration.mean)
+    mean, std = tuple(configuration.mean), tuple(configuration.std)
+    return {"image_mean": mean if known else None, "image_std": std if known else None}
+
+
+def encoder_configuration(backbone: str, encoder: str, family: str = "*") -> "PretrainedCfg":
+    """Return timm's description of an encoder's weights: where they are, and the normalisation they expect.
+
+    Args:
+        backbone: Name of the backbone that asks, for messages.
+        encoder: Name in timm, optionally with the tag of its weights (`name.tag`).
+        family: Pattern that the name has to match, such as `convnext*`.
+
+    Raises:
+        ValueError: If timm has no such encoder in that family, or no such tag.
+    """
+    import timm
+
+    architecture, _, tag = encoder.partition(".")
+    known = timm.list_models(family)
+    if architecture not in known:
+        listed = "see timm.list_models()" if len(known) > 100 else f"known: {', '.join(known)}"
+        raise ValueError(
+            f"{backbone} has no encoder {encoder!r}; {listed}.{nearest_name(architecture, known)}"
+        )
+    configuration = timm.get_pretrained_cfg(architecture)
+    known_tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+    if tag:
+        if tag not in known_tags:
+            raise ValueError(
+                f"encoder {architecture!r} has no weights {tag!r}; known: {', '.join(known_tags) or 'none'}."
+                f"{nearest_name(tag, known_tags)}"
+            )
+        configuration = timm.get_pretrained_cfg(encoder)
+    assert configuration is not None
+    return configuration
+
+
+def pretrained_file(configuration: "PretrainedCfg") -> Path:
+    """Return the file that an encoder's weights are read from if it exists, before the model hub is asked."""
+    name = f"{configuration.architecture}.{configuration.tag}.safetensors"
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
+def load_network(
+    encoder: str, configuration: "PretrainedCfg", pretrained: bool, **arguments: Any
+) -> nn.Module:
+    """Build a network of timm, with its pretrained weights when asked for.
+
+    Args:
+        encoder: Name in timm, optionally with the tag of its weights.
+        configuration: Its `encoder_configuration`.
+        pretrained: Whether to fill in weights.
+        **arguments: For `timm.create_model`.
+
+    Raises:
+        FileNotFoundError: If the weights are neither on disk nor downloadable.
+    """
+    import timm
+
+    weights_file = pretrained_file(configuration)
+    local_weights = {"file": str(weights_file)} if pretrained and weights_file.is_file() else None
+    create: Callable[..., nn.Module] = timm.create_model
+    try:
+        return create(encoder, pretrained=pretrained, pretrained_cfg_overlay=local_weights, **arguments)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise FileNotFoundError(
+            f"no pretrained weights of encoder {encoder!r}: downloading model.safetensors of "
+            f"https://huggingface.co/{configuration.hf_hub_id} failed ({type(error).__name__}); save it as "
+            f"{weights_file}, or train without --pretrained."
+        ) from error
