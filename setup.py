@@ -21,6 +21,9 @@ EXTRAS = {
     "dev": [
         "build>=1.2",
         "hypothesis>=6.100",
+        "onnx>=1.16",
+        "onnxruntime>=1.19",
+        "onnxscript>=0.2",
         "pre-commit>=3.7",
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.2",

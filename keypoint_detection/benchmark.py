@@ -164,7 +164,7 @@ def time_training_step(json_path: Path, backbone: str = "Unet", steps: int = 12)
     )
     batch = collate([data.train_dataset[index] for index in range(4)])
     detector = KeypointDetector(data.channels, backbone)
-    target, _ = detector.targets(batch, (batch["image"].shape[-2], batch["image"].shape[-1]))
+    target, _ = detector.targets(batch, detector(batch["image"]))
 
     def bare() -> None:
         detector.zero_grad()

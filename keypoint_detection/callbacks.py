@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
 from keypoint_detection.models.inference import decode_batch
+from keypoint_detection.utils.heatmap import generate_heatmaps
 from keypoint_detection.utils.visualization import draw_heatmap, draw_keypoints
 
 
@@ -96,23 +97,32 @@ class ImageLogger(Callback):
 
     def grids(self, pl_module: Any, batch: Any) -> dict[str, np.ndarray]:
         """Return one uint8 RGB picture per channel: overlays of the prediction above, of the target below."""
-        logits = pl_module(batch["image"])
-        targets, _ = pl_module.targets(batch, tuple(logits.shape[-2:]))
+        output = pl_module(batch["image"])
         inputs = {**batch, "to_image": _identity_like(batch["to_image"]), "image_hw": batch["input_hw"]}
-        points, scores = (value.float().cpu().numpy() for value in decode_batch(pl_module, logits, inputs))
-        probabilities, targets = logits.float().sigmoid().cpu().numpy(), targets.float().cpu().numpy()
+        points, scores = (value.float().cpu().numpy() for value in decode_batch(pl_module, output, inputs))
         images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()[: self.max_images, ..., :3]
+        predicted, targets = _maps(pl_module, batch, output)
         pictures = {}
         for channel, name in enumerate(pl_module.channel_names):
             above = [
                 draw_keypoints(
-                    draw_heatmap(image, probabilities[i, channel]), [points[i, channel]], [scores[i, channel]]
+                    draw_heatmap(image, predicted[i, channel]), [points[i, channel]], [scores[i, channel]]
                 )
                 for i, image in enumerate(images)
             ]
             below = [draw_heatmap(image, targets[i, channel]) for i, image in enumerate(images)]
             pictures[name] = np.vstack([np.hstack(above), np.hstack(below)])
         return pictures
+
+
+def _maps(pl_module: Any, batch: Any, output: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return predicted and target heatmaps; a direct regression predicts none, and its targets are drawn."""
+    if output.ndim == 4:
+        targets, _ = pl_module.targets(batch, output)
+        return output.float().sigmoid().cpu().numpy(), targets.float().cpu().numpy()
+    hw = (batch["image"].shape[-2], batch["image"].shape[-1])
+    targets = generate_heatmaps(batch["keypoints"], batch["visibility"], hw, sigma_px=4.0).cpu().numpy()
+    return np.zeros_like(targets), targets
 
 
 def _identity_like(affine: Any) -> Any:

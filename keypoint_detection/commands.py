@@ -5,8 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from keypoint_detection.files import write_text
 from keypoint_detection.train.cli import UsageParser, parse_arguments
-from keypoint_detection.train.config import config_to_yaml, parse_size
+from keypoint_detection.train.config import config_to_yaml
+from keypoint_detection.train.values import parse_size
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -189,14 +191,37 @@ def run_demo(argv: list[str]) -> int:
 
 
 def run_backbones(argv: list[str]) -> int:
-    """List the backbones and their options."""
-    _parser("backbones", "List the backbones and the flags that each one takes.").parse_args(argv)
-    from keypoint_detection.models.backbones.backbone_factory import backbone_options, list_backbones
+    """List the backbones, their size and their options."""
+    _parser("backbones", "List the backbones: size, stride, weights, use, and their flags.").parse_args(argv)
+    from keypoint_detection.backbone_table import backbone_table
 
-    for name in list_backbones():
-        options = " ".join(f"--{option} {default}" for option, default in backbone_options(name).items())
-        print(f"{name:16}{options}")
+    print(backbone_table())
     return 0
+
+
+def run_benchmark(argv: list[str]) -> int:
+    """Time the backbones."""
+    parser = _parser("benchmark", "Measure size, speed and memory of backbones; print and save a table.")
+    parser.add_argument("--backbones", default="all", help="names separated by commas, or all")
+    parser.add_argument("--image_size", type=_size, default="256x256", help="HxW in pixels")
+    parser.add_argument("--batch_size", type=_count, default=4, help="images of a training step")
+    parser.add_argument("--threads", type=_count, help="threads of PyTorch; default: as many as it takes")
+    parser.add_argument("--seconds", type=_count, default=3, help="time for each kind of run of a backbone")
+    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
+    parser.add_argument("--output", default="backbones.md", help="Markdown file to write")
+    args = parser.parse_args(argv)
+    from keypoint_detection import backbone_benchmark as benchmark
+
+    names = benchmark.chosen_backbones(args.backbones)
+    threads = {} if args.threads is None else {"threads": args.threads}
+    conditions = benchmark.Conditions(
+        args.image_size, args.batch_size, seconds=args.seconds, device=_device(args.accelerator), **threads
+    )
+    timings = benchmark.benchmark_backbones(names, conditions)
+    table = benchmark.markdown_table(timings, conditions)
+    write_text(Path(args.output), table)
+    print(f"{table}\nwritten: {args.output}")
+    return int(any(timing.failure for timing in timings))
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
@@ -206,4 +231,5 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "convert": (run_convert, "labels of another tool to COCO"),
     "demo": (run_demo, "draw a data set, train, score and predict"),
     "backbones": (run_backbones, "list the backbones"),
+    "benchmark": (run_benchmark, "measure size, speed and memory of backbones"),
 }

@@ -136,7 +136,7 @@ def metric_contract(detector: KeypointDetector, n_images: int) -> dict[str, Any]
         "max_keypoints": hparams["max_keypoints"],
         "output_stride": detector.backbone.stride,
         "detection_threshold": DETECTION_THRESHOLD,
-        "refinement": "Gaussian fit",
+        **detector.head.contract(),
         "suppression_radius_heatmap_px": hparams["minimal_keypoint_extraction_pixel_distance"],
     }
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]

@@ -13,6 +13,7 @@ from keypoint_detection.__main__ import main
 from keypoint_detection.data.synthetic import make_dataset
 from keypoint_detection.models.backbones.backbone_factory import BACKBONES, backbone_options
 from keypoint_detection.registry import nearest_name
+from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.cli import parse_arguments
 from keypoint_detection.train.config import TrainConfig
 
@@ -88,13 +89,14 @@ def test_both_bash_blocks_are_the_two_commands() -> None:
 def test_flags_of_the_table_exist_with_these_defaults() -> None:
     rows = re.findall(r"^\| (`--.+?) \| (.+?) \| ", README, flags=re.MULTILINE)
     assert len(rows) >= 10
+    known = [*TrainConfig.model_fields, *backbone_flags()]
     for names, default in rows:
         for name in re.findall(r"--(\w+)", names):
-            assert name in TrainConfig.model_fields, nearest_name(name, TrainConfig.model_fields)
-        field = TrainConfig.model_fields[re.findall(r"--(\w+)", names)[0]]
+            assert name in known, nearest_name(name, known)
         if re.fullmatch(r"`?[\w.-]+`?", default) and default not in ("off", "none"):
             name = re.findall(r"--(\w+)", names)[0]
-            expected = field.default if field.default is not None else backbone_options("Unet").get(name)
+            field = TrainConfig.model_fields.get(name)
+            expected = field.default if field else backbone_options("Unet")[name]
             assert str(expected).removesuffix(".0") == default.strip("`"), names
 
 

@@ -1,29 +1,28 @@
-"""KeypointDetector: backbone, one-convolution heatmap head, loss, optimiser and scores, wired together."""
+"""KeypointDetector: backbone, head, loss, optimiser and scores, wired together."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 
 from keypoint_detection.data.channels import channel_name
 from keypoint_detection.data.coco_dataset import Batch
-from keypoint_detection.geometry import image_to_heatmap
+from keypoint_detection.models.backbones.backbone_factory import backbone_options as known_options
 from keypoint_detection.models.backbones.backbone_factory import create_backbone
+from keypoint_detection.models.heads import create_head
 from keypoint_detection.models.inference import decode_batch, predict_images
-from keypoint_detection.models.losses import LOSSES, entropy_floor
+from keypoint_detection.models.losses import entropy_floor
 from keypoint_detection.models.schedules import lr_factor
 from keypoint_detection.models.scores import DetectionScores
+from keypoint_detection.models.transfer import freeze, hold_still, parameter_groups, unfreeze
 from keypoint_detection.records import Prediction
-from keypoint_detection.utils.heatmap import generate_heatmaps, sigma_at_epoch
-
-INITIAL_LOGIT = -4.0
-"""Bias of the head: every pixel starts with a probability of 0.018, as most pixels are background."""
+from keypoint_detection.utils.heatmap import sigma_at_epoch
 
 
 class KeypointDetector(pl.LightningModule):
@@ -33,7 +32,8 @@ class KeypointDetector(pl.LightningModule):
         keypoint_channel_configuration: Keypoint names per channel.
         backbone_type: Name in the backbone registry.
         backbone_options: Options of that backbone.
-        loss_function: Name in `keypoint_detection.models.losses.LOSSES`.
+        head: `heatmap`, or `regression`: one point per channel from pooled or class-token features.
+        loss_function: Name in the losses of the head; None takes its default (BCE, SmoothL1).
         heatmap_sigma: Standard deviation of the targets in heatmap pixels.
         variable_heatmap_sigma: Sigma of the last epoch, reached linearly from epoch 10; None keeps the first.
         maximal_gt_keypoint_pixel_distances: AP thresholds in original pixels; all below 1: OKS thresholds.
@@ -48,6 +48,9 @@ class KeypointDetector(pl.LightningModule):
         weight_decay: Decay of the weights of convolutions and linear layers.
         warmup: Share of the run in which the learning rate rises.
         decay_type: `cosine`, `linear` or `constant` after that.
+        layer_decay: Factor on the learning rate per layer of the encoder, from the features to the image.
+        freeze_backbone: Hold the encoder still (the whole backbone if it has none).
+        unfreeze_epoch: Hold it still until this epoch.
     """
 
     image_mean: Tensor
@@ -59,7 +62,8 @@ class KeypointDetector(pl.LightningModule):
         backbone_type: str = "Unet",
         backbone_options: dict[str, Any] | None = None,
         *,
-        loss_function: str = "BCE",
+        head: str = "heatmap",
+        loss_function: str | None = None,
         heatmap_sigma: float = 2.0,
         variable_heatmap_sigma: float | None = None,
         maximal_gt_keypoint_pixel_distances: Sequence[float] = (2.0, 4.0),
@@ -74,33 +78,60 @@ class KeypointDetector(pl.LightningModule):
         weight_decay: float = 0.01,
         warmup: float = 0.05,
         decay_type: str = "cosine",
+        layer_decay: float = 1.0,
+        freeze_backbone: bool = False,
+        unfreeze_epoch: int | None = None,
     ) -> None:
         super().__init__()
         maximal_gt_keypoint_pixel_distances = [float(value) for value in maximal_gt_keypoint_pixel_distances]
         image_size = [int(side) for side in image_size] if image_size else None
         self.save_hyperparameters()
         self.channel_names = [channel_name(channel) for channel in keypoint_channel_configuration]
-        self.backbone = create_backbone(backbone_type, **(backbone_options or {}))
-        self.head = nn.Conv2d(self.backbone.out_channels, len(self.channel_names), 3, padding=1)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.constant_(self.head.bias, INITIAL_LOGIT)  # pyright: ignore[reportArgumentType]
+        set_here = {"n_heatmaps": len(self.channel_names), "class_token": head == "regression"}
+        taken = {name: value for name, value in set_here.items() if name in known_options(backbone_type)}
+        self.backbone = create_backbone(backbone_type, **{**(backbone_options or {}), **taken})
+        self.head = create_head(head, self.backbone, len(self.channel_names))
         self.register_buffer("image_mean", torch.tensor(self.backbone.image_mean).view(-1, 1, 1) * 255, False)
         self.register_buffer("image_std", torch.tensor(self.backbone.image_std).view(-1, 1, 1) * 255, False)
-        self.loss_function = LOSSES[loss_function]
+        self.loss_name = loss_function or self.head.default_loss
+        self.loss_function = self.head.losses[self.loss_name]
         self.learning_rate = learning_rate
+        self.is_frozen = freeze_backbone or unfreeze_epoch is not None
+        if self.is_frozen:
+            freeze(self.backbone)
         self.validation_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
         self.test_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
         self.latest_map = -1.0
         self.latest_score_epoch: int | None = None
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits `[n, c, ceil(h / stride), ceil(w / stride)]` for uint8 images `[n, c_in, h, w]`."""
+        """Predict, as the head does: logits or normalised points.
+
+        Args:
+            image: uint8 `[n, c_in, h, w]`.
+
+        Returns:
+            Heatmap logits `[n, c, ceil(h / stride), ceil(w / stride)]`, or for direct regression points
+            `[n, c, 2]`, where the image spans [0, 1].
+        """
+        return self.forward_stages(image)[-1]
+
+    def forward_stages(self, image: Tensor) -> list[Tensor]:
+        """Return what every stage predicts, the last one's at the end; most backbones have one stage."""
         if image.dtype != torch.uint8 or image.ndim != 4:
             raise ValueError(
                 "KeypointDetector expects uint8 images [n, channels, height, width] with values 0..255; got "
                 f"{image.dtype} {list(image.shape)}; normalisation happens inside."
             )
-        return self.head(self.backbone((image - self.image_mean) / self.image_std))
+        features, earlier = self.backbone.forward_stages((image - self.image_mean) / self.image_std)
+        return [*(earlier if self.head.uses_stages else []), self.head(features)]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, but for a backbone that is held still."""
+        super().train(mode)
+        if self.is_frozen:
+            hold_still(self.backbone)
+        return self
 
     def predict(
         self,
@@ -131,15 +162,15 @@ class KeypointDetector(pl.LightningModule):
         self._shared_step(batch, "test")
 
     def _shared_step(self, batch: Batch, stage: str) -> Tensor:
-        logits = self(batch["image"])
-        target, weight = self.targets(batch, (logits.shape[-2], logits.shape[-1]))
-        per_channel = self.loss_function(logits, target, weight)
+        stages = self.forward_stages(batch["image"])
+        target, weight = self.targets(batch, stages[-1])
+        per_channel = torch.stack([self.loss_function(output, target, weight) for output in stages]).mean(0)
         loss = per_channel.sum()
         self._log_losses(stage, batch, loss, per_channel)
-        if self.hparams["loss_function"] == "BCE" and stage != "train":
+        if self.loss_name == "BCE" and stage != "train":
             self.log(f"{stage}/gt_loss", entropy_floor(target, weight).sum(), batch_size=len(batch["image"]))
         if stage == "test" or (stage == "validation" and self.is_score_epoch()):
-            keypoints, scores = decode_batch(self, logits, batch)
+            keypoints, scores = decode_batch(self, stages[-1], batch)
             collected = self.test_scores if stage == "test" else self.validation_scores
             collected.update(keypoints, scores, batch, self.required_visibility)
         return loss
@@ -158,16 +189,15 @@ class KeypointDetector(pl.LightningModule):
         """Return the lowest visibility flag that counts as a keypoint."""
         return 2 if self.hparams["detect_only_visible_keypoints"] else 1
 
-    def targets(self, batch: Batch, heatmap_hw: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        """Return the target heatmaps of a batch, `[n, c, h, w]`, and the loss weights or None."""
-        visibility, sigma = batch["visibility"], self.sigma_px()
-        points = image_to_heatmap(batch["keypoints"], self.backbone.stride)
-        included = visibility * (visibility >= self.required_visibility)
-        target = generate_heatmaps(points, included, heatmap_hw, sigma)
-        if not (self.hparams["mask_excluded_keypoints"] and self.required_visibility == 2):
-            return target, None
-        excluded = generate_heatmaps(points, visibility * (visibility == 1), heatmap_hw, sigma)
-        return target, 1.0 - excluded * (1.0 - target)
+    def targets(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return what a prediction of the shape of `output` should be, and the loss weights or None."""
+        return self.head.targets(
+            batch,
+            output,
+            required_visibility=self.required_visibility,
+            sigma_px=self.sigma_px(),
+            mask_excluded=self.hparams["mask_excluded_keypoints"],
+        )
 
     def sigma_px(self) -> float:
         """Return the standard deviation of this epoch's targets in heatmap pixels."""
@@ -189,9 +219,24 @@ class KeypointDetector(pl.LightningModule):
         is_due = self.latest_score_epoch is None or epoch - self.latest_score_epoch >= freq
         return epoch + 1 == trainer.max_epochs or (is_due and epoch >= self.hparams["ap_epoch_start"])
 
+    def on_fit_start(self) -> None:
+        """Refuse what several devices cannot do."""
+        if self.hparams["unfreeze_epoch"] is not None and self.trainer.world_size > 1:
+            raise ValueError(
+                "--unfreeze_epoch expects one device, as gradients that appear later are not exchanged; got "
+                f"{self.trainer.world_size}; train with --freeze_backbone, then again with --init_weights."
+            )
+
     def on_train_start(self) -> None:
         """Forget the scores of validations that were not part of this training, such as those of lr_find."""
         self.latest_map, self.latest_score_epoch = -1.0, None
+
+    def on_train_epoch_start(self) -> None:
+        """Let the backbone go in its epoch, also in a run that was resumed after it."""
+        epoch = self.hparams["unfreeze_epoch"]
+        if self.is_frozen and epoch is not None and self.current_epoch >= epoch:
+            self.is_frozen = False
+            unfreeze(self.backbone)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores where they are due, and the number that picks the best checkpoint."""
@@ -221,17 +266,17 @@ class KeypointDetector(pl.LightningModule):
             shares.append(trainer.global_step / total)
         return min(max(shares, default=0.0), 1.0)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the trainable parameters: those that decay, and biases and norms, which do not."""
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [
-            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": self.hparams["weight_decay"]},
-            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-
     def configure_optimizers(self) -> Any:
         """Return AdamW under the schedule of the whole run."""
-        optimizer = torch.optim.AdamW(self.parameter_groups(), lr=self.learning_rate)
+        groups = parameter_groups(
+            self.backbone,
+            self.head,
+            learning_rate=self.learning_rate,
+            weight_decay=self.hparams["weight_decay"],
+            layer_decay=self.hparams["layer_decay"],
+            include_frozen=self.hparams["unfreeze_epoch"] is not None,
+        )
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         decay, warmup = self.hparams["decay_type"], self.hparams["warmup"]
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda _step: lr_factor(self.training_progress(), decay, warmup)

@@ -15,9 +15,8 @@ from keypoint_detection.data.unlabeled_dataset import (
     collate_unlabeled,
     prepare_image,
 )
-from keypoint_detection.geometry import heatmap_to_image, is_inside, transform_points
+from keypoint_detection.geometry import is_inside, transform_points
 from keypoint_detection.records import Keypoint, Prediction
-from keypoint_detection.utils.heatmap import extract_keypoints
 
 if TYPE_CHECKING:
     from keypoint_detection.data.coco_dataset import Batch
@@ -28,27 +27,28 @@ DETECTION_THRESHOLD = 0.01
 
 
 def decode_batch(
-    detector: "KeypointDetector", logits: Tensor, batch: "Batch | UnlabeledBatch | Mapping[str, Any]"
+    detector: "KeypointDetector", output: Tensor, batch: "Batch | UnlabeledBatch | Mapping[str, Any]"
 ) -> tuple[Tensor, Tensor]:
-    """Turn logits into detections in original pixels.
+    """Turn what the detector gives into detections in original pixels.
 
     Args:
-        detector: Gives stride, radius of suppression and number of detections.
-        logits: `[n, c, h, w]`.
-        batch: With `to_image` `[n, 2, 3]` and `image_hw` `[n, 2]`.
+        detector: Gives head, radius of suppression and number of detections.
+        output: What it gave for the batch: `[n, c, h, w]` or `[n, c, 2]`.
+        batch: With `image`, `to_image` `[n, 2, 3]` and `image_hw` `[n, 2]`.
 
     Returns:
         Keypoints `[n, c, k, 2]`, NaN where there is none, and scores `[n, c, k]`, 0 there. Detections in the
         padding around an image are none.
     """
-    points, scores = extract_keypoints(
-        logits.detach().float().sigmoid(),
+    points, scores = detector.head.decode(
+        output,
+        input_hw=(batch["image"].shape[-2], batch["image"].shape[-1]),
         max_keypoints=detector.hparams["max_keypoints"],
         min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
         threshold=DETECTION_THRESHOLD,
     )
     affine = batch["to_image"].to(points.device)
-    points = transform_points(affine, heatmap_to_image(points, detector.backbone.stride).to(affine.dtype))
+    points = transform_points(affine, points.to(affine.dtype))
     image_hw = batch["image_hw"].to(points.device).view(-1, 2, 1, 1)
     inside = is_inside(points, (image_hw[:, 0], image_hw[:, 1]))
     return torch.where(inside[..., None], points, torch.nan), torch.where(inside, scores, 0.0)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from keypoint_detection.registry import nearest_name
+from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 
 ALIASES = {"auto_1r_find": "auto_lr_find"}
@@ -58,15 +59,24 @@ def build_parser() -> argparse.ArgumentParser:
     for title, schema in titles.items():
         group = parser.add_argument_group(title)
         for name, field in schema.model_fields.items():
-            if name == "trainer":
+            if name in ("trainer", "backbone_options"):
                 continue
-            text = f"{field.description} ({_default_text(field)})".replace("%", "%%")
+            text = f"{field.description} ({_default_text(field)})"
             names = [f"--{name}", *(f"--{alias}" for alias, target in ALIASES.items() if target == name)]
-            if _is_boolean(field):
-                group.add_argument(*names, dest=name, nargs="?", const=True, metavar="BOOL", help=text)
-            else:
-                group.add_argument(*names, dest=name, metavar=name.split("_")[-1].upper(), help=text)
+            _add_flag(group, names, text, is_boolean=_is_boolean(field))
+    group = parser.add_argument_group("options of the backbones")
+    for flag in backbone_flags().values():
+        _add_flag(group, [f"--{flag.name}"], flag.help(), is_boolean=flag.type is bool)
     return parser
+
+
+def _add_flag(group: Any, names: list[str], text: str, is_boolean: bool) -> None:
+    """Add a flag of an optional value; a boolean one means true without a value."""
+    name, text = names[0].removeprefix("--"), text.replace("%", "%%")
+    if is_boolean:
+        group.add_argument(*names, dest=name, nargs="?", const=True, metavar="BOOL", help=text)
+    else:
+        group.add_argument(*names, dest=name, metavar=name.split("_")[-1].upper(), help=text)
 
 
 def parse_arguments(argv: list[str]) -> tuple[TrainConfig, argparse.Namespace]:
@@ -94,9 +104,9 @@ def parse_arguments(argv: list[str]) -> tuple[TrainConfig, argparse.Namespace]:
 
 def make_config(values: dict[str, Any]) -> TrainConfig:
     """Validate the values of the flags; the first wrong one is a UsageError of one line."""
-    unknown = [name for name in values if name not in TrainConfig.model_fields]
+    known = [*TrainConfig.model_fields, *backbone_flags(), *ALIASES]
+    unknown = [name for name in values if name not in known]
     if unknown:
-        known = [*TrainConfig.model_fields, *ALIASES]
         raise UsageError(f"unknown setting {unknown[0]!r}.{nearest_name(unknown[0], known)}")
     try:
         return TrainConfig(**values)
@@ -138,7 +148,7 @@ def _trainer_arguments(unknown: list[str]) -> dict[str, Any]:
         flag = remaining.pop(0)
         name, has_value, text = flag.removeprefix("--").partition("=")
         if not flag.startswith("--") or name not in allowed:
-            known = [*TrainConfig.model_fields, *ALIASES, *allowed]
+            known = [*TrainConfig.model_fields, *backbone_flags(), *ALIASES, *allowed]
             raise UsageError(f"unknown argument {flag}.{nearest_name(name, known)} See --help.")
         if not has_value:
             text = remaining.pop(0) if remaining and not remaining[0].startswith("--") else "true"

@@ -1,74 +1,21 @@
 """TrainConfig: the one schema behind the flags, the YAML file and the sweeps of a training."""
 
-import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
-def _as_numbers(value: Any) -> Any:
-    """Turn `"2 4"` or `"2, 4"` or one number into a list."""
-    if isinstance(value, str):
-        return [part for part in re.split(r"[\s,;]+", value.strip()) if part]
-    return list(value) if isinstance(value, Sequence) else [value]
-
-
-def _as_pairs(value: Any) -> Any:
-    """Turn `"left_ear=right_ear; left_eye=right_eye"` into a list of pairs."""
-    if isinstance(value, str):
-        return [
-            [name.strip() for name in pair.split("=")] for pair in re.split(r"[;:]", value) if pair.strip()
-        ]
-    return value
-
-
-def parse_size(value: str) -> tuple[int, int]:
-    """Read `"HEIGHTxWIDTH"` in pixels, both at least 8; anything else is a ValueError."""
-    match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", value)
-    if match is None or min(int(match[1]), int(match[2])) < 8:
-        raise ValueError("expected HEIGHTxWIDTH in pixels, both at least 8, such as 480x640")
-    return int(match[1]), int(match[2])
-
-
-def _checked_size(value: Any) -> Any:
-    if value is None or value == "":
-        return None
-    height, width = parse_size(value) if isinstance(value, str) else value
-    return f"{height}x{width}"
-
-
-def _none_if_empty(value: Any) -> Any:
-    return None if value in ("", "None", "none", "null") else value
-
-
-def _checked_time(value: Any) -> Any:
-    value = _none_if_empty(value)
-    if value is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(value)):
-        raise ValueError("expected days, hours, minutes and seconds as DD:HH:MM:SS, such as 00:00:20:00")
-    return value
-
-
-TimeLimit = Annotated[str | None, BeforeValidator(_checked_time)]
-Numbers = Annotated[list[float], BeforeValidator(_as_numbers)]
-Pairs = Annotated[list[tuple[str, str]] | None, BeforeValidator(_as_pairs)]
-Size = Annotated[str | None, BeforeValidator(_checked_size)]
-OptionalText = Annotated[str | None, BeforeValidator(_none_if_empty)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-BACKBONE_OPTIONS = (
-    "n_channels",
-    "n_resnet_blocks",
-    "n_downsampling_layers",
-    "kernel_size",
-    "output_stride",
-    "encoder",
-    "pretrained",
-    "n_hourglasses",
-    "n_hg_blocks",
+from keypoint_detection.train.backbone_flags import backbone_flags
+from keypoint_detection.train.values import (
+    Numbers,
+    OptionalText,
+    Pairs,
+    Share,
+    Size,
+    TimeLimit,
+    none_if_empty,
+    parse_size,
 )
-"""Flags that go to the backbone; unset ones keep the backbone's own default."""
 
 
 class DataConfig(BaseModel):
@@ -143,21 +90,28 @@ class ModelConfig(BaseModel):
     backbone_type: str = Field(
         default="Unet", description="backbone; `keypoint-detection backbones` lists them"
     )
-    n_channels: int | None = Field(default=None, ge=1, description="width of the backbone (Unet)")
-    n_resnet_blocks: int | None = Field(
-        default=None, ge=0, description="residual blocks at the bottom (Unet)"
+    backbone_options: dict[str, Any] = Field(
+        default_factory=dict, description="options of the backbone by name; each is a flag of its own as well"
     )
-    n_downsampling_layers: int | None = Field(default=None, ge=0, description="halvings of the image (Unet)")
-    kernel_size: int | None = Field(default=None, ge=1, description="side of the convolutions, pixels (Unet)")
-    output_stride: int | None = Field(
-        default=None, ge=1, description="input pixels per heatmap pixel: 1, 2 or 4"
+    head: Literal["heatmap", "regression"] = Field(
+        default="heatmap", description="heatmaps, or one point per channel from pooled features"
     )
-    encoder: OptionalText = Field(default=None, description="timm name of the encoder (ConvNeXtUnet)")
-    pretrained: bool | None = Field(
-        default=None, description="start the encoder from timm's weights (ConvNeXtUnet)"
+    init_weights: OptionalText = Field(
+        default=None,
+        description="file of weights to start from: all that fit are taken, and the log names the others",
     )
-    n_hourglasses: int | None = Field(default=None, ge=1, description="stacks (Hourglass)")
-    n_hg_blocks: int | None = Field(default=None, ge=1, description="depth of a stack (Hourglass)")
+    freeze_backbone: bool = Field(
+        default=False, description="train without changing the encoder (the whole backbone if it has none)"
+    )
+    unfreeze_epoch: int | None = Field(
+        default=None, ge=1, description="freeze it until this epoch and train it from then on"
+    )
+    layer_decay: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="factor on the learning rate per layer of the encoder, from the features to the image",
+    )
 
     heatmap_sigma: float = Field(
         default=2.0, gt=0, description="standard deviation of the targets, heatmap pixels"
@@ -167,7 +121,10 @@ class ModelConfig(BaseModel):
         gt=0,
         description="sigma at the last epoch: falls linearly from epoch 10, when lower than heatmap_sigma",
     )
-    loss_function: str = Field(default="BCE", description="BCE, MSE or SmoothL1")
+    loss_function: OptionalText = Field(
+        default=None,
+        description="BCE (default), MSE, SmoothL1; for --head regression SmoothL1 (default), MSE, Wing",
+    )
     mask_excluded_keypoints: bool = Field(
         default=False, description="leave the surroundings of excluded keypoints out of the loss"
     )
@@ -191,6 +148,22 @@ class ModelConfig(BaseModel):
     decay_type: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="what it does after that"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_backbone_options(cls, values: Any) -> Any:
+        """Move the flags of the backbones into `backbone_options`; unset ones keep the backbone's default."""
+        if not isinstance(values, dict):
+            return values
+        flags = backbone_flags()
+        given = {**(values.get("backbone_options") or {}), **{n: v for n, v in values.items() if n in flags}}
+        options = {
+            name: flags[name].parse(value) if name in flags else value
+            for name, value in given.items()
+            if none_if_empty(value) is not None
+        }
+        rest = {name: value for name, value in values.items() if name not in flags}
+        return {**rest, "backbone_options": options}
 
 
 class RunConfig(BaseModel):
@@ -284,5 +257,8 @@ class TrainConfig(DataConfig, ModelConfig, RunConfig):
 
 
 def config_to_yaml(config: TrainConfig) -> str:
-    """Return the resolved configuration as YAML that `--config` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Return the resolved configuration as YAML that `--config` reads back, with flat flags."""
+    values = config.model_dump(mode="json")
+    options = values["backbone_options"]
+    flat = {name: options.pop(name) for name in list(options) if name in backbone_flags()}
+    return yaml.safe_dump(values | flat, sort_keys=False, allow_unicode=True)

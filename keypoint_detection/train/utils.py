@@ -20,9 +20,11 @@ from keypoint_detection.data.augmentations import AugmentationConfig
 from keypoint_detection.data.datamodule import KeypointsDataModule
 from keypoint_detection.files import atomic_write
 from keypoint_detection.metrics.average_precision import similarity_of_thresholds
-from keypoint_detection.models.backbones.backbone_factory import backbone_options
+from keypoint_detection.models.backbones.backbone_factory import backbone_options, without_weights
 from keypoint_detection.models.detector import KeypointDetector
-from keypoint_detection.train.config import BACKBONE_OPTIONS, ModelConfig, TrainConfig
+from keypoint_detection.train.backbone_flags import backbone_flags
+from keypoint_detection.train.config import ModelConfig, TrainConfig
+from keypoint_detection.utils.init_weights import describe, init_weights
 
 logger = logging.getLogger("keypoint_detection")
 
@@ -74,27 +76,32 @@ def build_data_module(config: TrainConfig) -> KeypointsDataModule:
 
 
 def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDetector:
-    """Return a new detector for the channels of the data."""
-    names = set(ModelConfig.model_fields) - set(BACKBONE_OPTIONS) - {"backbone_type"}
+    """Return a new detector for the channels of the data, with the weights that it starts from."""
+    names = set(ModelConfig.model_fields) - {"backbone_type", "backbone_options", "init_weights"}
     options = {name: getattr(config, name) for name in names}
     if config.mask_excluded_keypoints and not config.detect_only_visible_keypoints:
         logger.info("--mask_excluded_keypoints has no effect without --detect_only_visible_keypoints")
-    return KeypointDetector(
+    detector = KeypointDetector(
         channels, config.backbone_type, chosen_backbone_options(config), image_size=config.image_hw, **options
     )
+    if config.init_weights and not config.ckpt_path:
+        for line in describe(init_weights(detector, config.init_weights)):
+            logger.info(line)
+    return detector
 
 
 def chosen_backbone_options(config: TrainConfig) -> dict[str, Any]:
-    """Return the options that the backbone takes, and name in one log line the flags that it does not."""
-    known = backbone_options(config.backbone_type)
-    given = {name: getattr(config, name) for name in BACKBONE_OPTIONS if getattr(config, name) is not None}
-    unused = [name for name in given if name not in known]
+    """Return the options that the backbone takes; a flag of another backbone is named in one log line."""
+    known, flags = backbone_options(config.backbone_type), backbone_flags()
+    given = config.backbone_options
+    unused = [name for name in given if name in flags and name not in known]
     if unused:
-        flags = ", ".join(f"--{name}" for name in unused)
-        logger.info("not used by backbone %s: %s", config.backbone_type, flags)
+        listed = ", ".join(f"--{name}" for name in unused)
+        logger.info("not used by backbone %s: %s", config.backbone_type, listed)
+    options = {name: value for name, value in given.items() if name not in unused}
     if config.ckpt_path:
-        given["pretrained"] = False  # the weights are in the checkpoint
-    return {"n_channels_in": config.n_channels_in} | {name: given[name] for name in given if name in known}
+        options = without_weights(options)
+    return {"n_channels_in": config.n_channels_in, **options}
 
 
 def run_folder(config: TrainConfig) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from keypoint_detection.models.backbones.backbone_factory import without_weights
 from keypoint_detection.models.detector import KeypointDetector
 
 # What torch's reader raises, by the first bytes of a file that it was not made for.
@@ -33,9 +34,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Keypoint
     """
     checkpoint = read_checkpoint(path)
     hparams = dict(checkpoint["hyper_parameters"])
-    options = dict(hparams.get("backbone_options") or {})
-    if "pretrained" in options:  # the weights are in the checkpoint: nothing to download
-        options["pretrained"] = False
+    options = without_weights(hparams.get("backbone_options") or {})  # they are in the checkpoint
     try:
         detector = KeypointDetector(**{**hparams, "backbone_options": options})
         detector.load_state_dict(checkpoint["state_dict"])

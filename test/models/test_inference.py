@@ -23,6 +23,11 @@ def read(path: Path) -> np.ndarray:
     return cv2.imread(str(path))[..., ::-1].copy()
 
 
+# The flat peaks of a model of two epochs turn the rounding of float32, which differs with the size of the batch
+# and the number of threads, into about 1e-3 px.
+TOLERANCE_PX = 5e-3
+
+
 def points(prediction) -> list[tuple[float, float, float]]:
     return [(p.x, p.y, p.score) for channel in prediction.keypoints for p in channel]
 
@@ -35,9 +40,9 @@ def test_paths_arrays_and_tensors_give_the_same_points(detector: KeypointDetecto
     for images in (arrays, tensor, np.stack(arrays)):
         for expected, found in zip(from_paths, detector.predict(images), strict=True):
             assert found.source is None
-            assert np.allclose(points(expected), points(found), atol=1e-4)
-    assert np.allclose(points(detector.predict(paths[0])[0]), points(from_paths[0]), atol=1e-4)
-    assert np.allclose(points(detector.predict(arrays[0])[0]), points(from_paths[0]), atol=1e-4)
+            assert np.allclose(points(expected), points(found), atol=TOLERANCE_PX)
+    assert np.allclose(points(detector.predict(paths[0])[0]), points(from_paths[0]), atol=TOLERANCE_PX)
+    assert np.allclose(points(detector.predict(arrays[0])[0]), points(from_paths[0]), atol=TOLERANCE_PX)
 
 
 def test_order_is_kept_when_sizes_differ(detector: KeypointDetector) -> None:

@@ -32,7 +32,7 @@ def test_the_documented_command_of_the_older_tool_is_understood() -> None:
     assert config.auto_lr_find is True
     assert config.fast_dev_run is False
     assert config.augment_train is True
-    assert config.n_hourglasses == 1
+    assert config.backbone_options["n_hourglasses"] == 1
     assert config.precision == "16"
     assert config.maximal_gt_keypoint_pixel_distances[0] == 0.5
     assert len(config.maximal_gt_keypoint_pixel_distances) == 10
@@ -104,7 +104,7 @@ def test_a_wrong_yaml_file_is_one_line(content: str, tmp_path: Path) -> None:
 def test_help_shows_every_flag_with_its_default() -> None:
     text = " ".join(build_parser().format_help().split())
     for name, field in TrainConfig.model_fields.items():
-        if name != "trainer":
+        if name not in ("trainer", "backbone_options"):
             assert f"--{name}" in text
         if name == "heatmap_sigma":
             assert str(field.description) + " (default: 2.0)" in text

@@ -1,22 +1,11 @@
 import inspect
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
-from keypoint_detection.models.backbones.backbone_factory import backbone_options, list_backbones
 from keypoint_detection.models.detector import KeypointDetector
-from keypoint_detection.train.config import BACKBONE_OPTIONS, ModelConfig, TrainConfig, parse_size
-
-
-def test_parse_size_reads_height_then_width() -> None:
-    assert parse_size("480x640") == (480, 640)
-    assert parse_size(" 96 X 128 ") == (96, 128)
-
-
-@pytest.mark.parametrize("text", ["0x5", "480", "480x", "x480", "-8x16", "7x64", "480x640x3", "a x b"])
-def test_parse_size_refuses_anything_else(text: str) -> None:
-    with pytest.raises(ValueError, match="expected HEIGHTxWIDTH"):
-        parse_size(text)
+from keypoint_detection.train.config import ModelConfig, TrainConfig, config_to_yaml
 
 
 def test_numbers_come_as_text_list_or_one_number() -> None:
@@ -51,16 +40,26 @@ def test_unknown_fields_are_refused() -> None:
         TrainConfig(json_dataset_path="x", batchsize=4)
 
 
-def test_every_option_of_every_backbone_is_a_flag() -> None:
-    for backbone in list_backbones():
-        for option in backbone_options(backbone):
-            assert option in TrainConfig.model_fields, f"--{option} of {backbone} is no field of TrainConfig"
-            assert option in BACKBONE_OPTIONS or option == "n_channels_in"
+def test_flags_of_the_backbone_are_typed_fields_or_one_dictionary() -> None:
+    flat = TrainConfig(json_dataset_path="x", n_channels="8", pretrained="true", encoder="", kernel_size=None)
+    assert flat.backbone_options == {"n_channels": 8, "pretrained": True}
+    nested = TrainConfig(json_dataset_path="x", backbone_options={"n_channels": 8, "own_option": 1.5})
+    assert nested.backbone_options == {"n_channels": 8, "own_option": 1.5}
+    with pytest.raises(ValidationError, match=r"--n_channels: expected int; got 'wide'"):
+        TrainConfig(json_dataset_path="x", n_channels="wide")
+
+
+def test_yaml_is_flat_and_reads_back() -> None:
+    config = TrainConfig(json_dataset_path="x", n_channels=8, backbone_options={"own_option": 1.5})
+    values = yaml.safe_load(config_to_yaml(config))
+    assert values["n_channels"] == 8
+    assert values["backbone_options"] == {"own_option": 1.5}
+    assert TrainConfig(**values) == config
 
 
 def test_every_choice_of_the_model_reaches_the_detector() -> None:
     arguments = set(inspect.signature(KeypointDetector.__init__).parameters)
-    assert set(ModelConfig.model_fields) - set(BACKBONE_OPTIONS) <= arguments
+    assert set(ModelConfig.model_fields) - {"init_weights"} <= arguments
 
 
 def test_every_field_says_what_it_is() -> None:

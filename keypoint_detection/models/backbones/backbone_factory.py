@@ -19,6 +19,9 @@ BACKBONES: "Registry[Callable[..., Backbone]]" = Registry("backbone")
 DETECTOR_OPTIONS = ("n_channels_in", "n_heatmaps", "class_token")
 """Options that the detector sets from the data and the head; they are no flags of a backbone."""
 
+WEIGHT_OPTIONS: dict[str, Any] = {"pretrained": False, "pretrained_dir": ""}
+"""Options that fill in weights, with the value that does not."""
+
 
 def register_backbone(
     name: str, presets: Mapping[str, Mapping[str, Any]] | None = None
@@ -69,6 +72,11 @@ def backbone_options(name: str) -> dict[str, Any]:
     fixed = builder.keywords if isinstance(builder, functools.partial) else {}
     parameters = inspect.signature(builder).parameters
     return {option: parameter.default for option, parameter in parameters.items() if option not in fixed}
+
+
+def without_weights(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options that build the same backbone and read no weights, for those that a checkpoint holds."""
+    return {option: WEIGHT_OPTIONS.get(option, value) for option, value in options.items()}
 
 
 def create_backbone(name: str, **options: Any) -> "Backbone":

@@ -1,4 +1,4 @@
-"""Blocks that backbones share: convolutions, upsampling that joins a skip, a whole decoder, heatmaps."""
+"""Blocks that backbones share: convolutions, residuals, upsampling that joins a skip, decoders, heatmaps."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -78,6 +78,29 @@ class ConvBlock(nn.Module):
         return F.conv2d(features, weight, norm.bias - norm.running_mean * scale, padding=self.conv.padding)
 
 
+class ResidualBlock(nn.Module):
+    """Add two convolutions to their input; close to the identity at first, so that deep stacks learn well.
+
+    Args:
+        n_channels: Channels of input and output.
+        kernel_size: Side of the kernels in pixels, odd.
+        relu: Clip the sum at zero.
+    """
+
+    def __init__(self, n_channels: int, kernel_size: int = 3, *, relu: bool = True) -> None:
+        super().__init__()
+        self.relu = relu
+        self.first = ConvBlock(n_channels, n_channels, kernel_size)
+        self.second = ConvBlock(n_channels, n_channels, kernel_size, relu=False)
+        # Not exactly 0, as is common: then the first convolution would get no gradient in the first step.
+        nn.init.constant_(self.second.norm.weight, 0.1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map `[n, n_channels, h, w]` to the same shape."""
+        total = self.second(self.first(features)) + features
+        return F.relu_(total) if self.relu else total
+
+
 class UpBlock(ConvBlock):
     """Double the size, join the features of that size (the skip connection), and mix both by a `ConvBlock`.
 
@@ -111,8 +134,10 @@ class SkipDecoder(nn.Module):
         widths: Channels of the encoder's feature maps, from fine to coarse.
         strides: Their strides; each is twice the one before.
         image_channels: Channels of the image.
-        output_stride: Stride of the result, at most `strides[-2]`. Feature maps finer than that are not used.
-        bottom_width: Channels that the coarsest map is first reduced to by a 1x1 convolution; None leaves it.
+        output_stride: Stride of the result, at most `strides[-1]`. Feature maps finer than that are not used.
+        bottom_width: Channels that the coarsest map is first mixed to by a 1x1 convolution; None leaves it.
+        fine_width: Channels below the encoder's finest stride; None takes half the width of its finest map,
+            16 at least.
 
     Raises:
         ValueError: If the strides do not double.
@@ -126,12 +151,13 @@ class SkipDecoder(nn.Module):
         output_stride: int,
         *,
         bottom_width: int | None = None,
+        fine_width: int | None = None,
     ) -> None:
         super().__init__()
         if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
             raise ValueError(f"a SkipDecoder needs strides that double, got {list(strides)}.")
         fine_strides = [2**level for level in range(10, -1, -1) if output_stride <= 2**level < strides[0]]
-        fine_width = max(widths[0] // 2, 16)
+        fine_width = fine_width or max(widths[0] // 2, 16)
         used = [width for width, stride in zip(widths, strides, strict=True) if stride >= output_stride]
         inputs = [*used[:-1], bottom_width or used[-1]]
         up_blocks = [UpBlock(width, skip, skip) for width, skip in pairwise(inputs[::-1])]
@@ -139,8 +165,11 @@ class SkipDecoder(nn.Module):
             UpBlock(fine_width if index else inputs[0], image_channels * stride**2, fine_width)
             for index, stride in enumerate(fine_strides)
         ]
-        [*up_blocks, *fine_blocks][-1].relu = False
-        self.bottom = ConvBlock(used[-1], bottom_width, 1) if bottom_width else nn.Identity()
+        bottom_blocks = [ConvBlock(used[-1], bottom_width, 1)] if bottom_width else []
+        blocks = [*bottom_blocks, *up_blocks, *fine_blocks]
+        if blocks:
+            blocks[-1].relu = False
+        self.bottom = bottom_blocks[0] if bottom_blocks else nn.Identity()
         self.up_blocks = nn.ModuleList(up_blocks)
         self.fine_blocks = nn.ModuleList(fine_blocks)
         self.fine_strides = fine_strides

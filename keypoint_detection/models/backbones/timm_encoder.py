@@ -1,13 +1,15 @@
 """Convolutional encoders from timm: found by name, checked, built with or without pretrained weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from keypoint_detection.models.backbones.decoder import BatchNorm
 from keypoint_detection.registry import nearest_name
 
 if TYPE_CHECKING:
@@ -23,12 +25,25 @@ class TimmEncoder:
         widths: Channels of each map.
         strides: Image pixels per pixel of each map.
         normalization: `image_mean` and `image_std` that the weights were trained with.
+        image_side: Height and width of the images that the weights were trained with, in pixels.
     """
 
     network: nn.Module
     widths: list[int]
     strides: list[int]
     normalization: dict[str, tuple[float, ...] | None]
+    image_side: int
+
+
+class BatchNormAct(BatchNorm):
+    """Replace timm's `BatchNormAct2d`, whose layers `drop` and `act` it keeps, where one value may come."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise and activate `[n, c, h, w]`."""
+        return self.act(self.drop(super().forward(input)))
 
 
 def create_encoder(
@@ -39,6 +54,7 @@ def create_encoder(
     pretrained: bool,
     finest_stride: int = 1,
     family: str = "*",
+    timm_arguments: Mapping[str, Any] | None = None,
 ) -> TimmEncoder:
     """Build an encoder that gives its feature maps of every stride from `finest_stride` on.
 
@@ -50,6 +66,7 @@ def create_encoder(
             the model hub.
         finest_stride: Feature maps of smaller strides are left out.
         family: Pattern that the name has to match, such as `convnext*`.
+        timm_arguments: More arguments for `timm.create_model` that encoders of that family know.
 
     Raises:
         ValueError: If timm has no such encoder or no such tag.
@@ -59,19 +76,76 @@ def create_encoder(
     import timm
 
     configuration = encoder_configuration(backbone, encoder, family)
-    arguments: dict[str, Any] = {"features_only": True, "in_chans": n_channels_in}
+    arguments = {"features_only": True, "in_chans": n_channels_in, **(timm_arguments or {})}
     if finest_stride > 1:
         with torch.device("meta"):
-            strides = timm.create_model(encoder, features_only=True).feature_info.reduction()  # pyright: ignore
+            strides = timm.create_model(encoder, **arguments).feature_info.reduction()  # pyright: ignore
         chosen = [index for index, stride in enumerate(strides) if stride >= finest_stride]
         arguments["out_indices"] = tuple(chosen)
     network: Any = load_network(encoder, configuration, pretrained, **arguments)
+    _adapt_batch_norms(network, pretrained)
     return TimmEncoder(
         network,
         network.feature_info.channels(),
         network.feature_info.reduction(),
         normalization(configuration, n_channels_in),
+        configuration.input_size[-1],
     )
+
+
+def _adapt_batch_norms(network: nn.Module, pretrained: bool) -> None:
+    """Let a network's batch normalisations take one value per channel, and its residual branches learn.
+
+    timm starts the last scale of most residual branches at 0, so that the layers before it get no gradient
+    in the first step. A small scale keeps the reason for it (blocks start close to the identity).
+    """
+    adapted = {"BatchNorm2d": BatchNorm, "BatchNormAct2d": BatchNormAct}
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # Only the behaviour changes: parameters, statistics and their names stay as they are.
+            module.__class__ = adapted.get(type(module).__name__, type(module))
+            if not pretrained:
+                module.weight.data.masked_fill_(module.weight == 0, 0.1)
+
+
+def check_pyramid(backbone: str, encoder: str) -> None:
+    """Check, without memory or computing, that an encoder halves images of any size step by step.
+
+    Args:
+        backbone: Name of the backbone that asks, for messages.
+        encoder: Name in timm, optionally with the tag of its weights.
+
+    Raises:
+        ValueError: If it does not; the message says what it does and names alternatives.
+    """
+    fixed = encoder_configuration(backbone, encoder).fixed_input_size
+    failure = "takes images of one size only" if fixed else _pyramid_failure(encoder)
+    if failure:
+        raise ValueError(
+            f"{backbone} needs an encoder whose feature maps halve step by step for images of any size, but "
+            f"{encoder!r} {failure}; use a convolutional encoder such as resnet18, or the backbone ViT."
+        )
+
+
+def _pyramid_failure(encoder: str) -> str:
+    """Return how the feature maps of an encoder fail to halve step by step; nothing where they do."""
+    import timm
+
+    try:
+        with torch.device("meta"):
+            network: Any = timm.create_model(encoder, features_only=True).eval()
+            strides, widths = network.feature_info.reduction(), network.feature_info.channels()
+            height, width = 2 * strides[-1], 3 * strides[-1]
+            shapes = [list(features.shape) for features in network(torch.empty(1, 3, height, width))]
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        return f"gives no feature maps ({type(error).__name__})"
+    expected = [
+        [1, channels, height // stride, width // stride]
+        for channels, stride in zip(widths, strides, strict=True)
+    ]
+    if shapes == expected and all(coarse == 2 * fine for fine, coarse in pairwise(strides)):
+        return ""
+    return f"has strides {strides} and maps [1, 3, {height}, {width}] to {', '.join(map(str, shapes))}"
 
 
 def normalization(configuration: "PretrainedCfg", n_channels_in: int) -> dict[str, Any]:

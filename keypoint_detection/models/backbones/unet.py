@@ -5,29 +5,7 @@ from torch.nn import functional as F
 
 from keypoint_detection.models.backbones.backbone_factory import register_backbone
 from keypoint_detection.models.backbones.base_backbone import Backbone, check_at_least, check_output_stride
-from keypoint_detection.models.backbones.decoder import ConvBlock, UpBlock
-
-
-class ResidualBlock(nn.Module):
-    """Add two convolutions to their input; close to the identity at first, so that deep stacks learn well.
-
-    Args:
-        n_channels: Channels of input and output.
-        kernel_size: Side of the kernels in pixels, odd.
-    """
-
-    def __init__(self, n_channels: int, kernel_size: int) -> None:
-        super().__init__()
-        self.relu = True
-        self.first = ConvBlock(n_channels, n_channels, kernel_size)
-        self.second = ConvBlock(n_channels, n_channels, kernel_size, relu=False)
-        # Not exactly 0, as is common: then the first convolution would get no gradient in the first step.
-        nn.init.constant_(self.second.norm.weight, 0.1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map `[n, n_channels, h, w]` to the same shape."""
-        total = self.second(self.first(features)) + features
-        return F.relu_(total) if self.relu else total
+from keypoint_detection.models.backbones.decoder import ConvBlock, ResidualBlock, UpBlock
 
 
 @register_backbone("Unet")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from keypoint_detection.models.backbones.decoder import BatchNorm, ConvBlock, UpBlock
+from keypoint_detection.models.backbones.decoder import BatchNorm, ConvBlock, SkipDecoder, UpBlock
 
 
 def with_statistics(block: ConvBlock) -> ConvBlock:
@@ -73,3 +73,35 @@ def test_upsampling_is_symmetric(axis: int) -> None:
     torch.testing.assert_close(
         mirrored(features.flip(axis), skip.flip(axis)).flip(axis), block(features, skip), rtol=1e-5, atol=1e-5
     )
+
+
+def test_a_decoder_of_one_map_and_no_block_hands_it_on() -> None:
+    decoder, features = SkipDecoder([6], [4], 3, 4), torch.randn(1, 6, 8, 8)
+    assert decoder([features], torch.randn(1, 3, 32, 32)) is features
+    assert decoder.out_channels == 6
+    assert not list(decoder.parameters())
+
+
+@pytest.mark.parametrize("output_stride", [1, 2, 4])
+def test_one_map_is_mixed_and_then_refined_by_the_image(output_stride: int) -> None:
+    torch.manual_seed(0)
+    decoder = SkipDecoder([6], [4], 3, output_stride, bottom_width=10, fine_width=5)
+    features = decoder([torch.randn(2, 6, 8, 8)], torch.randn(2, 3, 32, 32))
+    assert features.shape == (2, 10 if output_stride == 4 else 5, 32 // output_stride, 32 // output_stride)
+    assert decoder.out_channels == features.shape[1]
+    assert features.min() < 0 < features.max(), "the last block has no ReLU"
+    blocks = [decoder.bottom, *decoder.up_blocks, *decoder.fine_blocks]
+    assert [block.relu for block in blocks] == [True] * (len(blocks) - 1) + [False]
+    assert len(blocks) == {1: 3, 2: 2, 4: 1}[output_stride]
+
+
+def test_the_fine_width_is_half_the_finest_map_unless_it_is_given() -> None:
+    assert SkipDecoder([40, 80], [4, 8], 3, 1).out_channels == 20
+    assert SkipDecoder([24, 80], [4, 8], 3, 1).out_channels == 16
+    assert SkipDecoder([40, 80], [4, 8], 3, 1, fine_width=7).out_channels == 7
+    assert SkipDecoder([40, 80], [4, 8], 3, 4, fine_width=7).out_channels == 40
+
+
+def test_strides_that_do_not_double_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"a SkipDecoder needs strides that double, got \[4, 16\]"):
+        SkipDecoder([4, 8], [4, 16], 3, 1)

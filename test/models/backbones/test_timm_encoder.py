@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from keypoint_detection.models.backbones.convnext_unet import ConvNeXtUnet
 from keypoint_detection.models.backbones.timm_encoder import (
+    check_pyramid,
     create_encoder,
     encoder_configuration,
     pretrained_file,
@@ -92,3 +93,74 @@ def test_feature_maps_finer_than_needed_are_left_out(finest: int, strides: list[
 def test_any_name_of_timm_without_listing_all() -> None:
     with pytest.raises(ValueError, match=r"no encoder 'resnet19'; see timm.list_models\(\)\. Did you mean"):
         create_encoder("TimmUnet", "resnet19", 3, pretrained=False)
+
+
+def test_more_arguments_reach_timm() -> None:
+    with torch.device("meta"):
+        made = create_encoder("any", "hrnet_w18_small", 3, pretrained=False, finest_stride=4)
+        raw = create_encoder(
+            "any",
+            "hrnet_w18_small",
+            3,
+            pretrained=False,
+            finest_stride=4,
+            timm_arguments={"feature_location": ""},
+        )
+    assert made.widths == [128, 256, 512, 1024]
+    assert raw.widths == [16, 32, 64, 128]
+
+
+@pytest.mark.parametrize(("encoder", "side"), [("resnet10t", 176), ("efficientnet_b0", 224)])
+def test_the_image_side_of_the_weights(encoder: str, side: int) -> None:
+    with torch.device("meta"):
+        assert create_encoder("any", encoder, 3, pretrained=False).image_side == side
+
+
+@pytest.mark.parametrize("encoder", ["resnet10t", "efficientnet_lite0"])
+def test_batch_normalization_changes_for_a_single_value_only(encoder: str) -> None:
+    """Both kinds, plain and with an activation, agree with timm's own layers on everything else."""
+    torch.manual_seed(0)
+    network = create_encoder("any", encoder, 3, pretrained=False).network
+    original = timm.create_model(encoder, features_only=True)
+    original.load_state_dict(network.state_dict())
+    for training, image in ((True, torch.randn(2, 3, 64, 64)), (False, torch.randn(1, 3, 32, 32))):
+        network.train(training), original.train(training)
+        for ours, theirs in zip(network(image), original(image), strict=True):
+            assert torch.equal(ours, theirs)
+    for name, buffer in original.named_buffers():
+        assert torch.equal(buffer, network.get_buffer(name)), name
+    single = torch.randn(1, 3, 32, 32)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        original.train()(single)
+    assert network.train()(single)[-1].isfinite().all()
+
+
+def test_residual_branches_start_small_but_learn() -> None:
+    scales = [
+        module.weight
+        for name, module in create_encoder("any", "resnet18", 3, pretrained=False).network.named_modules()
+        if name.endswith("bn2")
+    ]
+    assert len(scales) == 8
+    assert all((scale == 0.1).all() for scale in scales)
+
+
+def test_pretrained_scales_of_zero_are_kept(no_network: None) -> None:
+    source = timm.create_model("resnet10t", pretrained=False, zero_init_last=False)
+    weights = source.state_dict()
+    weights["layer1.0.bn2.weight"][3:5] = 0
+    path = weights_file("resnet10t")
+    path.parent.mkdir(parents=True)
+    save_file(weights, str(path))
+    loaded = create_encoder("any", "resnet10t", 3, pretrained=True).network.state_dict()
+    assert torch.equal(loaded["layer1.0.bn2.weight"], weights["layer1.0.bn2.weight"])
+
+
+def test_pyramids_that_halve_step_by_step() -> None:
+    check_pyramid("TimmUnet", "resnet10t.c3_in1k")
+    with pytest.raises(
+        ValueError, match=r"'convmixer_768_32' has strides \[7, 7, 7\] and maps \[1, 3, 14, 21\]"
+    ):
+        check_pyramid("TimmUnet", "convmixer_768_32")
+    with pytest.raises(ValueError, match="'vit_tiny_patch16_224' takes images of one size only; use a conv"):
+        check_pyramid("TimmUnet", "vit_tiny_patch16_224")

@@ -1,0 +1,63 @@
+"""A U-Net with a MaxViT encoder from timm: convolutions, with attention over windows and the whole image."""
+
+from typing import Any
+
+from torch import Tensor
+
+from keypoint_detection.models.backbones.backbone_factory import register_backbone
+from keypoint_detection.models.backbones.base_backbone import Backbone, check_at_least, check_output_stride
+from keypoint_detection.models.backbones.decoder import SkipDecoder
+from keypoint_detection.models.backbones.timm_encoder import create_encoder
+
+
+@register_backbone("MaxVitUnet", presets={"MaxVitPicoUnet": {"encoder": "maxvit_rmlp_pico_rw_256"}})
+class MaxVitUnet(Backbone):
+    """Encode by MaxViT (strides 2 to 32) and decode with skip connections.
+
+    Attention cuts every map into windows and into a grid, both of as many cells as the map of stride 32 has
+    in an image of the size that the encoder was made for. So heights and widths are multiples of that size
+    (256 for the default), which images are padded to.
+
+    Source: Tu et al., MaxViT: Multi-Axis Vision Transformer, 2022; the decoder is ours.
+
+    Args:
+        n_channels_in: Channels of the image.
+        pretrained: Start from timm's weights for the encoder.
+        encoder: Name of a MaxViT in timm, such as maxvit_nano_rw_256, maxvit_rmlp_pico_rw_256 or
+            maxvit_tiny_tf_224; the number at its end is what images are padded to a multiple of. `name.tag`
+            chooses among its weights.
+        output_stride: Image pixels per feature pixel: 1, 2 or 4.
+
+    Raises:
+        ValueError: If an option is out of its range, or timm has no such encoder.
+        FileNotFoundError: If pretrained weights are neither on disk nor downloadable; the message says where
+            to put them.
+    """
+
+    when_to_use = "pretrained attention, on a GPU; sides near multiples of 256"
+    pretrained_sources = "timm"
+
+    def __init__(
+        self,
+        *,
+        n_channels_in: int = 3,
+        pretrained: bool = False,
+        encoder: str = "maxvit_nano_rw_256",
+        output_stride: int = 1,
+    ) -> None:
+        check_at_least("MaxVitUnet", 1, n_channels_in=n_channels_in)
+        check_output_stride("MaxVitUnet", output_stride, largest=4)
+        made = create_encoder("MaxVitUnet", encoder, n_channels_in, pretrained=pretrained, family="maxvit*")
+        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride)
+        super().__init__(
+            n_channels_in, decoder.out_channels, output_stride, made.image_side, **made.normalization
+        )
+        self.encoder = made.network
+        self.decoder = decoder
+        attentions: list[Any] = [module for module in made.network.modules() if hasattr(module, "fused_attn")]
+        for attention in attentions:
+            attention.fused_attn = False  # its conversion to ONNX fails; the plain form computes the same
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        """Compute features `[n, out_channels, h / output_stride, w / output_stride]`."""
+        return self.decoder(self.encoder(image), image)
