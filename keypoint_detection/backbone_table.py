@@ -20,10 +20,10 @@ from keypoint_detection.models.backbones.decoder import HeatmapConv
 TABLE_WIDTH = 120
 """Columns of a terminal that the table keeps to."""
 
-HEADINGS = ("backbone", "params", "stride", "multiple", "weights", "when to use")
+HEADINGS = ("backbone", "params", "stride", "pad to", "weights", "when to use")
 EXPLANATION = """\
 params: millions of parameters, with a head of one heatmap. stride: image pixels per heatmap pixel.
-multiple: images are padded to sides that are multiples of it. weights: where pretrained ones come from.
+pad to: images are padded to sides that are multiples of this. weights: where pretrained ones come from.
 Below each name: its flags and their defaults."""
 
 

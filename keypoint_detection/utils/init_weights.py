@@ -183,7 +183,7 @@ def match_weights(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) ->
     edits = [
         (old, new) for old in prefixes for new in _prefixes(target) if set(new.split(".")) <= {*_PARTS, ""}
     ]
-    for old, new in sorted(edits, key=lambda edit: -len(edit[0]) - len(edit[1])):
+    for old, new in sorted(edits, key=lambda edit: len(edit[0]) + len(edit[1])):
         candidate = _paired(prefixes[old], old, _by_rest(target, new))
         fitting = (name for name, found in candidate.items() if target[name].shape == source[found].shape)
         n_numbers = sum(target[name].numel() for name in fitting)

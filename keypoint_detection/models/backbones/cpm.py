@@ -10,7 +10,7 @@ from keypoint_detection.models.backbones.decoder import BatchNorm, HeatmapConv
 WIDTH = 128
 FIRST_WIDTH = 512
 STAGE_WIDTH = 64
-GROUPS = 32
+GROUPS = 16
 NORMALIZATIONS = ("batch", "group", "instance", "none")
 
 GELU_GAIN = 1.533
@@ -49,7 +49,7 @@ def convolution(
 
     Args:
         in_channels: Channels of the input.
-        out_channels: Channels of the output, a multiple of 32.
+        out_channels: Channels of the output, a multiple of 16.
         kernel_size: Side of the kernel in pixels, odd.
         normalization: As for `normalize`.
         pool: Halve height and width, which must be even.
@@ -112,7 +112,7 @@ class CPM(Backbone):
     Args:
         n_channels_in: Channels of the image.
         n_stages: Stages; the last one's features are returned.
-        normalization: After each convolution: batch, group (32 groups), instance or none.
+        normalization: After each convolution: batch, group (16 groups), instance or none.
         dropout: Share of image features that are dropped in training, in [0, 1); heatmaps are left alone.
         n_heatmaps: Heatmaps that the stages before the last predict.
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from keypoint_detection.models.backbones.backbone_factory import register_backbone
 from keypoint_detection.models.backbones.base_backbone import Backbone, check_at_least, check_output_stride
@@ -54,10 +54,24 @@ class MaxVitUnet(Backbone):
         )
         self.encoder = made.network
         self.decoder = decoder
-        attentions: list[Any] = [module for module in made.network.modules() if hasattr(module, "fused_attn")]
-        for attention in attentions:
-            attention.fused_attn = False  # its conversion to ONNX fails; the plain form computes the same
+        _adapt_attention(made.network)
 
     def forward_features(self, image: Tensor) -> Tensor:
         """Compute features `[n, out_channels, h / output_stride, w / output_stride]`."""
         return self.decoder(self.encoder(image), image)
+
+
+def _adapt_attention(network: nn.Module) -> None:
+    """Let attention convert to ONNX, and have no parameter that cannot learn.
+
+    The MLPs of relative positions end by adding a constant to all logits of a head, which the softmax takes
+    out again. It becomes a buffer of the same name, so that published weights still fit.
+    """
+    modules: list[tuple[str, Any]] = list(network.named_modules())
+    for name, module in modules:
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # its conversion fails; the plain form computes the same
+        if name.endswith("rel_pos.mlp.fc2") and module.bias is not None:
+            constant = module.bias.detach()
+            del module.bias
+            module.register_buffer("bias", constant)

@@ -95,6 +95,8 @@ class ViT(Backbone):
         network: Any = load_network(
             name, configuration, pretrained, num_classes=0, dynamic_img_size=True, **arguments
         )
+        if not pretrained:
+            _let_residual_branches_learn(network)
         if pretrained_dir:
             load_google_weights(network, Path(pretrained_dir), encoder)
         width, stride = network.embed_dim, patch if class_token else output_stride
@@ -178,6 +180,13 @@ def _check_weights(
             f"{', '.join(NAMES_IN_TIMM)}."
         )
     check_google_file(Path(pretrained_dir))
+
+
+def _let_residual_branches_learn(network: nn.Module) -> None:
+    """Give the last scale of the residual branches of a hybrid's ResNet, which timm starts at 0, a gradient."""
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.weight.data.masked_fill_(module.weight == 0, 0.1)
 
 
 def _normalization(configuration: "PretrainedCfg", n_channels_in: int) -> dict[str, Any]:

@@ -100,20 +100,10 @@ def google_file_size(path: Path) -> ViTSize:
         ValueError: If it is not a `.npz` file in Google's original layout; the message lists missing keys.
     """
     try:
-        weights = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            return _size(np.load(file, allow_pickle=False))
     except _BROKEN_FILE as error:
         raise ValueError(_unreadable(path, error)) from error
-    if not isinstance(weights, NpzFile):
-        raise ValueError(_unreadable(path, "a single array without keys"))
-    with weights:
-        missing = [key for key in _REQUIRED if key not in weights.files]
-        if missing:
-            came = ", ".join(weights.files[:3])
-            raise ValueError(_unreadable(path, f"{came}, ... without {', '.join(missing[:3])}"))
-        try:
-            return _size(weights)
-        except _BROKEN_FILE as error:
-            raise ValueError(_unreadable(path, error)) from error
 
 
 def load_google_weights(encoder: "VisionTransformer", path: Path, name: str) -> None:
@@ -142,7 +132,13 @@ def load_google_weights(encoder: "VisionTransformer", path: Path, name: str) -> 
         raise ValueError(_unreadable(path, error)) from error
 
 
-def _size(weights: NpzFile) -> ViTSize:
+def _size(weights: NpzFile | np.ndarray) -> ViTSize:
+    if not isinstance(weights, NpzFile):
+        raise ValueError("a single array without keys")
+    missing = [key for key in _REQUIRED if key not in weights.files]
+    if missing:
+        came = ", ".join(weights.files[:3])
+        raise ValueError(f"{came}, ... without {', '.join(missing[:3])}")
     kernel, heads, hidden = weights["embedding/kernel"], weights[_HEADS], weights[_HIDDEN]
     blocks = {key.split("/")[1] for key in weights.files if key.startswith(_BLOCK)}
     return ViTSize(
@@ -155,7 +151,7 @@ def _size(weights: NpzFile) -> ViTSize:
     )
 
 
-def _unreadable(path: Path, error: Exception | str) -> str:
+def _unreadable(path: Path, error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
     return (
         f"{path.absolute()} is not readable as Google's ViT weights: expected a .npz file with the keys "

@@ -24,7 +24,7 @@ PRESETS = [name for name in list_backbones() if name not in NAMES]
 # The lightest form of a family: this suite is about behaviour, which does not depend on the size.
 SMALL = {
     "ConvNeXtUnet": {"encoder": "convnext_atto"},
-    "CPM": {"n_stages": 3},
+    "CPM": {"n_stages": 2},
     "HRNet": {"encoder": "hrnet_w18_small"},
     "Hourglass": {"n_hourglasses": 2, "n_hg_blocks": 2},
     "MaxVitUnet": {"encoder": "maxvit_rmlp_pico_rw_256"},
@@ -36,7 +36,9 @@ SMALL = {
 
 # Position embeddings and windows belong to places in the image.
 NOT_SHIFTABLE = {"DinoV2Up", "MaxVitUnet", "ViT"}
-# The same, and published weights with strided 3x3 kernels, which no pixel of the next level is centred on.
+# A point sees the borders of a 256 px image, whose padding does not shift with it.
+WIDE = {"CPM", "HRNet", "MobileNetV3", "ResNetDeconv", "ResNetUnet", "TimmUnet"}
+# The first, and published weights with strided 3x3 kernels, which no pixel of the next level is centred on.
 NOT_MIRRORABLE = {*NOT_SHIFTABLE, "HRNet", "MobileNetV3", "ResNetDeconv", "ResNetUnet", "TimmUnet"}
 
 
@@ -161,15 +163,20 @@ def test_bf16_autocast(name: str, training: bool) -> None:
 
 @pytest.mark.parametrize(("name", "stride"), [pair for pair in STRIDED if pair[0] not in NOT_SHIFTABLE])
 def test_a_shift_by_the_size_multiple_shifts_the_features(name: str, stride: int | None) -> None:
-    backbone = randomized(name, output_stride=stride)
+    made = build if name in WIDE else randomized  # random scales fade what a deep encoder sees
+    backbone = made(name, output_stride=stride).eval()
     shift, side, stride = backbone.size_multiple, 256, backbone.stride
     canvas = torch.zeros(1, 3, side, side + shift)
     canvas[..., 96:160, 96:160] = torch.randn(1, 3, 64, 64)
     features, shifted = backbone(canvas[..., :side]), backbone(canvas.roll(shift, -1)[..., :side])
     near, far, step = 96 // stride, 160 // stride, shift // stride
     inside = features[..., near:far, near:far]
-    torch.testing.assert_close(shifted[..., near:far, near + step : far + step], inside, rtol=1e-3, atol=1e-3)
-    assert inside.std() > 1e-2
+    aligned, unaligned = (
+        (shifted[..., near:far, near + offset : far + offset] - inside).square().mean().sqrt()
+        for offset in (step, 0)
+    )
+    assert unaligned > 1e-4
+    assert aligned < (0.5 if name in WIDE else 1e-3) * unaligned
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NOT_MIRRORABLE])

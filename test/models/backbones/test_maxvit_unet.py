@@ -33,11 +33,11 @@ def test_every_stride_learns_everywhere(encoder: str, stride: int) -> None:
 
 
 @pytest.mark.parametrize("encoder", ["maxvit_nano_rw_256", PICO])
-@pytest.mark.parametrize("image_hw", [(256, 512), (512, 512), (257, 30)])
-def test_images_of_several_multiples(encoder: str, image_hw: tuple[int, int]) -> None:
+def test_images_of_several_multiples(encoder: str) -> None:
     with torch.device("meta"):
         backbone = MaxVitUnet(encoder=encoder)
-        assert backbone(torch.empty(1, 3, *image_hw)).shape == (1, backbone.out_channels, *image_hw)
+        for image_hw in ((256, 512), (512, 512), (257, 30)):
+            assert backbone(torch.empty(1, 3, *image_hw)).shape == (1, backbone.out_channels, *image_hw)
 
 
 @pytest.mark.parametrize("encoder", ["maxvit_nano_rw_256", PICO])
@@ -81,13 +81,29 @@ def test_attention_is_plain_and_the_setting_of_timm_is_left_alone() -> None:
         torch.testing.assert_close(backbone(image), plain, rtol=1e-3, atol=1e-3)
 
 
-def test_export_equals_eager() -> None:
+@pytest.mark.slow
+def test_the_default_exports_and_equals_eager() -> None:
     torch.manual_seed(0)
-    backbone, image = MaxVitUnet(encoder=PICO).eval(), torch.randn(1, 3, 100, 64)
+    backbone, image = MaxVitUnet().eval(), torch.randn(1, 3, 100, 64)
     with torch.inference_mode():
         exported = torch.export.export(backbone, (image,))
         torch.testing.assert_close(exported.module()(image), backbone(image), rtol=1e-4, atol=1e-4)
     assert "scaled_dot_product_attention" not in str(exported.graph)
+
+
+def test_a_constant_that_the_softmax_takes_out_is_no_parameter() -> None:
+    torch.manual_seed(0)
+    backbone, image = MaxVitUnet(encoder=PICO).eval(), torch.randn(1, 3, 32, 32)
+    names = [name for name, _ in backbone.encoder.named_buffers() if name.endswith("rel_pos.mlp.fc2.bias")]
+    assert len(names) == 22
+    published = timm.create_model(PICO, features_only=True).state_dict()
+    assert set(names) < set(published)
+    assert set(published) == set(backbone.encoder.state_dict())
+    with torch.inference_mode():
+        before = backbone(image)
+        for name in names:
+            backbone.encoder.get_buffer(name).add_(5.0)
+        torch.testing.assert_close(backbone(image), before, rtol=1e-3, atol=1e-3)
 
 
 def test_another_number_of_channels() -> None:

@@ -81,12 +81,11 @@ def test_hybrid_size() -> None:
     assert (backbone.stride, backbone.size_multiple) == (16, 16)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_every_plain_vit_of_timm_is_offered_and_has_no_unused_part() -> None:
     names = [name for name in timm.list_models("vit_*") if _PLAIN.fullmatch(name)]
     assert {"vit_base_patch8_224", "vit_base_patch16_384", "vit_large_r50_s32_224"} <= set(names)
     for name in names:
-        if "gigantic" in name or "_384" in name:
-            continue
         with torch.device("meta"):
             backbone = ViT(encoder=name, class_token=True)
         encoder = backbone.encoder
@@ -141,7 +140,9 @@ def test_hybrid_trains_on_one_small_image_and_every_parameter_learns() -> None:
     backbone = build(encoder="R50-ViT-B_16")
     assert backbone(torch.randn(1, 3, 1, 1)).shape == (1, 16, 1, 1)
     backbone(torch.randn(1, 3, 65, 97)).square().sum().backward()
-    assert all(parameter.grad.abs().max() > 0 for parameter in backbone.parameters())  # pyright: ignore
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
 
 
 def test_tokens_are_those_of_timm_after_the_final_norm() -> None:
@@ -252,7 +253,7 @@ def test_pretrained_weights_are_read_from_the_named_file(
         ({"output_stride": 32}, "ViT needs an output_stride of 1, 2, 4, 8, 16, got 32"),
         ({"encoder": "ViT-H_14", "output_stride": 16}, "output_stride of 1, 2, 4, 8, got 16"),
         ({"decoder": "unet"}, "ViT needs a decoder of bilinear, deconv, got 'unet'"),
-        ({"decoder": "biliner"}, "got 'biliner'. Did you mean 'bilinear'?"),
+        ({"decoder": "biliner"}, "got 'biliner'. Did you mean 'bilinear'"),
         ({"encoder": "ViT-H_14", "decoder": "deconv"}, "needs the decoder bilinear for patches of 14 pixels"),
         ({"drop_path": 1.0}, r"ViT needs a drop_path in \[0, 1\), got 1.0"),
         ({"drop_path": -0.1}, r"ViT needs a drop_path in \[0, 1\), got -0.1"),
