@@ -30,8 +30,6 @@ def _quiet() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("keypoint_detection").setLevel(logging.INFO)
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_utilities"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
 

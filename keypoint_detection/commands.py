@@ -1,6 +1,7 @@
 """The commands: their flags, and the calls that they make."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,12 @@ def _device(name: str) -> str:
     return {"gpu": "cuda"}.get(name, name)
 
 
+def _quiet_lightning() -> None:
+    """Keep what Lightning tells about itself to warnings: its import has just turned everything on."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def run_train(argv: list[str]) -> int:
     """Train a detector on a COCO file."""
     config, options = parse_arguments(argv)
@@ -72,6 +79,7 @@ def run_train(argv: list[str]) -> int:
         return 0
     from keypoint_detection.train.train import train
 
+    _quiet_lightning()
     train(config)
     return 0
 
@@ -186,6 +194,7 @@ def run_demo(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     from keypoint_detection.demo import run
 
+    _quiet_lightning()
     run(Path(args.output), args.seed)
     return 0
 

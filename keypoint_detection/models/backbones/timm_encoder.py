@@ -1,10 +1,14 @@
 """Convolutional encoders from timm: found by name, checked, built with or without pretrained weights."""
 
-from collections.abc import Callable, Mapping
+import logging
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
@@ -194,6 +198,28 @@ def pretrained_file(configuration: "PretrainedCfg") -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep the hub's client from repeating itself, and from trying for a minute where there is no network."""
+    from huggingface_hub import constants
+
+    was_offline = constants.HF_HUB_OFFLINE
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True  # what an earlier run has downloaded is still found
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def load_network(
     encoder: str, configuration: "PretrainedCfg", pretrained: bool, **arguments: Any
 ) -> nn.Module:
@@ -214,7 +240,8 @@ def load_network(
     local_weights = {"file": str(weights_file)} if pretrained and weights_file.is_file() else None
     create: Callable[..., nn.Module] = timm.create_model
     try:
-        return create(encoder, pretrained=pretrained, pretrained_cfg_overlay=local_weights, **arguments)
+        with _quiet_hub() if pretrained and local_weights is None else nullcontext():
+            return create(encoder, pretrained=pretrained, pretrained_cfg_overlay=local_weights, **arguments)
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

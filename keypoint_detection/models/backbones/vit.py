@@ -183,7 +183,7 @@ def _check_weights(
 
 
 def _let_residual_branches_learn(network: nn.Module) -> None:
-    """Give the last scale of the residual branches of a hybrid's ResNet, which timm starts at 0, a gradient."""
+    """Replace the scales of 0 that timm ends a hybrid's residual branches with, which block all gradients."""
     for module in network.modules():
         if isinstance(module, nn.GroupNorm):
             module.weight.data.masked_fill_(module.weight == 0, 0.1)

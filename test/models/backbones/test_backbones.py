@@ -139,7 +139,9 @@ def test_save_and_load_is_bit_equal(name: str, tmp_path: Path) -> None:
 def test_channels_last_changes_nothing(name: str, training: bool) -> None:
     backbone = randomized(name).train(training)
     image = torch.randn(2, 3, 64, 96)
+    torch.manual_seed(1)  # dropout
     expected = backbone(image)
+    torch.manual_seed(1)
     backbone.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     features = backbone(image.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
@@ -150,7 +152,9 @@ def test_channels_last_changes_nothing(name: str, training: bool) -> None:
 def test_bf16_autocast(name: str, training: bool) -> None:
     backbone = randomized(name).train(training)
     image = torch.randn(2, 3, 65, 97)
+    torch.manual_seed(1)  # dropout
     expected = backbone(image)
+    torch.manual_seed(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         features = backbone(image)
     assert features.isfinite().all()
