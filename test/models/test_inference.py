@@ -23,8 +23,8 @@ def read(path: Path) -> np.ndarray:
     return cv2.imread(str(path))[..., ::-1].copy()
 
 
-# The flat peaks of a model of two epochs turn the rounding of float32, which differs with the size of the batch
-# and the number of threads, into about 1e-3 px.
+# The flat peaks of a model of two epochs turn the rounding of float32, which differs with the size of the
+# batch and the number of threads, into about 1e-3 px.
 TOLERANCE_PX = 5e-3
 
 

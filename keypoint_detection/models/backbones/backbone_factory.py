@@ -46,7 +46,7 @@ def backbone_class(name: str) -> "type[Backbone]":
     """Return the class behind a registered name; an unknown name is a ValueError that names the nearest."""
     _import_backbones()
     builder: Any = BACKBONES[name]
-    return builder.func if isinstance(builder, functools.partial) else builder
+    return getattr(builder, "func", builder)  # a preset is a functools.partial
 
 
 def list_backbones() -> list[str]:
