@@ -49,9 +49,9 @@ class ViT(Backbone):
 
     Args:
         n_channels_in: Channels of the image.
-        encoder: ViT-Ti_16, ViT-S_16, ViT-B_16, ViT-B_32, ViT-L_16, ViT-L_32, ViT-H_14 (letters: size, number:
-            side of a patch in pixels), R50-ViT-B_16 (tokens made by a ResNet-50), or the name of a plain ViT
-            in timm such as vit_base_patch16_384; `name.tag` chooses among its weights.
+        encoder: Size and side of a patch in pixels, ViT-Ti_16, ViT-S_16, ViT-B_16, ViT-B_32, ViT-L_16,
+            ViT-L_32, ViT-H_14, or R50-ViT-B_16 with tokens made by a ResNet-50, or the name of a plain ViT in
+            timm such as vit_base_patch16_384; `name.tag` chooses among its weights.
         pretrained: Start from timm's weights for the encoder.
         pretrained_dir: File of weights in Google's original layout (.npz) to start from; empty for none. A
             relative path starts in the working directory.
