@@ -11,9 +11,10 @@ class BilinearDecoder(nn.Module):
 
     All maps cover the whole image, so a resize between strides whose ratio is no whole number, such as 14 to
     4, keeps every point in its place. The last convolution ends without a ReLU; the reason is told in
-    `Backbone`.
+    `Backbone`. One resize is followed by a ReLU and one more convolution, of 1x1: without them everything
+    after the tokens would be linear, and maps could only peak near the centres of patches.
 
-    Source: the simple decoder of Xu et al., ViTPose, 2022, with the convolution left to the head.
+    Source: the simple decoder of Xu et al., ViTPose, 2022; the second convolution is ours.
 
     Args:
         in_channels: Channels of the tokens.
@@ -38,8 +39,10 @@ class BilinearDecoder(nn.Module):
         self.output_stride = output_stride
         self.reduce = ConvBlock(in_channels, n_channels, 1)
         self.blocks = nn.ModuleList(
-            ConvBlock(n_channels, n_channels, relu=left > 0) for left in reversed(range(n_resizes))
+            ConvBlock(n_channels, n_channels, relu=left > 0 or not progressive)
+            for left in reversed(range(n_resizes))
         )
+        self.last = nn.Identity() if progressive else ConvBlock(n_channels, n_channels, 1, relu=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map `[n, in_channels, h / patch, w / patch]` to `[n, n_channels, h / stride, w / stride]`."""
@@ -49,7 +52,7 @@ class BilinearDecoder(nn.Module):
         features = self.reduce(features)
         for block, size in zip(self.blocks, sizes, strict=True):
             features = block(F.interpolate(features, size, mode="bilinear", align_corners=False))
-        return features
+        return self.last(features)
 
 
 def deconvolutions(in_channels: int, n_channels: int, n_doublings: int) -> nn.Sequential:

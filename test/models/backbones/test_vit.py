@@ -58,7 +58,7 @@ def test_presets_by_hand(name: str, width: int, depth: int, patch: int) -> None:
     with torch.device("meta"):
         backbone = create_backbone(name)
         assert backbone(torch.empty(1, 3, 224, 224)).shape == (1, 256, 56, 56)
-    decoder = width * 256 + 2 * 256 + 9 * 256**2 + 2 * 256
+    decoder = width * 256 + 2 * 256 + 9 * 256**2 + 2 * 256 + 256**2 + 2 * 256
     assert parameters(backbone) == by_hand(width, depth, patch) + decoder
     assert parameters(HeatmapConv(backbone.out_channels, 1)) == 9 * 256 + 1
     assert backbone.size_multiple == {14: 28}.get(patch, patch)

@@ -25,6 +25,7 @@ def test_a_feature_lies_over_its_pixel(patch: int, stride: int, progressive: boo
     decoder = BilinearDecoder(1, 1, patch, stride, progressive=progressive)
     decoder.reduce = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     decoder.blocks = nn.ModuleList(nn.Identity() for _ in decoder.blocks)
+    decoder.last = nn.Identity()
     centres = (torch.arange(8.0) + 0.5) * patch - 0.5
     features = decoder(centres.expand(1, 1, 8, 8))[0, 0, 0]
     expected = (torch.arange(8.0 * patch / stride) + 0.5) * stride - 0.5
@@ -56,3 +57,22 @@ def test_deconvolutions_are_symmetric_about_pixel_centres() -> None:
 def test_a_single_token_in_training(n_doublings: int) -> None:
     assert deconvolutions(12, 8, n_doublings)(torch.randn(1, 12, 1, 1)).isfinite().all()
     assert BilinearDecoder(12, 8, 16, 16)(torch.randn(1, 12, 1, 1)).isfinite().all()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_map_can_peak_between_the_centres_of_patches(progressive: bool) -> None:
+    """One token's 16 px hold two peaks, 8 px apart: what is linear after the tokens cannot draw them."""
+    torch.manual_seed(0)
+    tokens = torch.randn(1, 12, 4, 4)
+    columns = torch.arange(16.0)
+    wanted = (torch.exp(-((columns - 5.0) ** 2)) + torch.exp(-((columns - 7.0) ** 2))).expand(1, 1, 16, 16)
+    decoder, head = BilinearDecoder(12, 32, 16, 4, progressive=progressive), nn.Conv2d(32, 1, 3, padding=1)
+    optimizer = torch.optim.Adam([*decoder.parameters(), *head.parameters()], lr=1e-2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = (head(decoder(tokens)) - wanted).square().mean()
+        loss.backward()
+        optimizer.step()
+    found = head(decoder(tokens))[0, 0, 8]
+    assert found[5] > found[6] + 0.05
+    assert found[7] > found[6] + 0.05
