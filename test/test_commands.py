@@ -234,3 +234,30 @@ def test_backbones_lists_names_and_flags(capsys: pytest.CaptureFixture) -> None:
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         main(["train", "--json_dataset_path", str(tmp_path / "none.json"), "--debug"])
+
+
+@pytest.mark.parametrize(("failure", "status"), [("", 0), ("out of memory", 1)])
+def test_benchmark_prints_and_saves_one_table(
+    failure: str, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from keypoint_detection.backbone_benchmark import BackboneTiming, Conditions
+
+    def measured(name: str, conditions: Conditions) -> BackboneTiming:
+        assert (conditions.image_hw, conditions.threads, conditions.batch_size) == ((32, 48), 1, 2)
+        return BackboneTiming(name, 1000, 2000, [0.1], [0.2], 5, failure if name == "S3K" else "")
+
+    monkeypatch.setattr("keypoint_detection.backbone_benchmark.measure_apart", measured)
+    flags = ["--image_size", "32x48", "--threads", "1", "--batch_size", "2"]
+    output = tmp_path / "table.md"
+    assert main(["benchmark", "--backbones", "S3K,Unet", *flags, "--output", str(output)]) == status
+    text = output.read_text()
+    assert text in capsys.readouterr().out
+    assert "| Unet" in text
+    assert ("failed: out of memory" in text) == bool(failure)
+
+
+def test_benchmark_of_an_unknown_backbone_is_one_line(capsys: pytest.CaptureFixture) -> None:
+    assert main(["benchmark", "--backbones", "Unett"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown backbone 'Unett'")
+    assert error.count("\n") == 1

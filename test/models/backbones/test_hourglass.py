@@ -116,7 +116,7 @@ def test_mirrored_kernels_on_a_mirrored_image_mirror_the_features(stride: int, a
     torch.testing.assert_close(mirrored(image.flip(axis)).flip(axis), backbone(image), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("hourglasses", "stride"), [(1, 4), (2, 2), (3, 4)])
+@pytest.mark.parametrize(("hourglasses", "stride"), [(1, 4), (3, 4)])
 def test_one_image_with_dots_is_learnt_by_every_stage(hourglasses: int, stride: int) -> None:
     torch.manual_seed(0)
     backbone = Hourglass(n_channels=32, n_hourglasses=hourglasses, n_hg_blocks=2, output_stride=stride)

@@ -59,20 +59,18 @@ def test_a_single_token_in_training(n_doublings: int) -> None:
     assert BilinearDecoder(12, 8, 16, 16)(torch.randn(1, 12, 1, 1)).isfinite().all()
 
 
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_map_can_peak_between_the_centres_of_patches(progressive: bool) -> None:
-    """One token's 16 px hold two peaks, 8 px apart: what is linear after the tokens cannot draw them."""
+def test_a_map_can_peak_between_the_centres_of_patches() -> None:
+    """Two peaks 10 px apart in tokens of 16 px: linear layers after them leave 15 % of this target."""
     torch.manual_seed(0)
-    tokens = torch.randn(1, 12, 4, 4)
-    columns = torch.arange(16.0)
-    wanted = (torch.exp(-((columns - 5.0) ** 2)) + torch.exp(-((columns - 7.0) ** 2))).expand(1, 1, 16, 16)
-    decoder, head = BilinearDecoder(12, 32, 16, 4, progressive=progressive), nn.Conv2d(32, 1, 3, padding=1)
+    tokens, cells = torch.randn(1, 12, 4, 4), torch.arange(16.0)
+    places = [(4.2, 3.4), (6.6, 3.4), (11.3, 9.7), (11.3, 12.1)]
+    peaks = [torch.exp(-((cells - x) ** 2) - (cells[:, None] - y) ** 2) for x, y in places]
+    wanted = torch.stack(peaks).sum(0)[None, None]
+    decoder, head = BilinearDecoder(12, 32, 16, 4), nn.Conv2d(32, 1, 3, padding=1)
     optimizer = torch.optim.Adam([*decoder.parameters(), *head.parameters()], lr=1e-2)
     for _ in range(300):
         optimizer.zero_grad()
         loss = (head(decoder(tokens)) - wanted).square().mean()
         loss.backward()
         optimizer.step()
-    found = head(decoder(tokens))[0, 0, 8]
-    assert found[5] > found[6] + 0.05
-    assert found[7] > found[6] + 0.05
+    assert loss < 0.03 * wanted.square().mean()
