@@ -103,7 +103,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         )
     if path.suffix == ".npz":
         raise ValueError(
-            f"{path} holds NumPy arrays in another framework's layout; give its folder with --pretrained_dir"
+            f"{path} holds NumPy arrays in another framework's layout; give a ViT's with --pretrained_dir"
         )
     content = _safetensors_content(path) if path.suffix == ".safetensors" else _torch_content(path)
     tensors = _unwrapped(content)
