@@ -139,6 +139,8 @@ def _size(weights: NpzFile | np.ndarray) -> ViTSize:
     if missing:
         came = ", ".join(weights.files[:3])
         raise ValueError(f"{came}, ... without {', '.join(missing[:3])}")
+    for key in weights.files:
+        weights[key]  # a damaged or pickled array is found here, where the file is closed afterwards
     kernel, heads, hidden = weights["embedding/kernel"], weights[_HEADS], weights[_HIDDEN]
     blocks = {key.split("/")[1] for key in weights.files if key.startswith(_BLOCK)}
     return ViTSize(
