@@ -55,9 +55,7 @@ def compare(name: str, size: int, repeats: int) -> bool:
         torch.testing.assert_close(plain_unet(backbone, image), backbone(image), atol=1e-4, rtol=1e-4)
         coarse = create_backbone(name, output_stride=4).eval()
         works["as commonly written"] = lambda: plain_unet(backbone, image)
-        works["as commonly written, channels last"] = lambda: plain_unet(
-            backbone, image.to(memory_format=last)
-        )
+        works["written so, channels last"] = lambda: plain_unet(backbone, image.to(memory_format=last))
         works["library, output stride 4"] = lambda: coarse(image)
     seconds = interleaved_medians(works, repeats)
     whole, stride_4 = seconds["library"], seconds.get("library, output stride 4", 0.0)
