@@ -127,7 +127,8 @@ def load_google_weights(encoder: "VisionTransformer", path: Path, name: str) -> 
             f"use the encoder that the file was made for, or the file of this one from {GOOGLE_URL}."
         )
     try:
-        encoder.load_pretrained(str(path))
+        with path.open("rb") as file:  # given a path, timm leaves the file open where it fails
+            encoder.load_pretrained(file)  # pyright: ignore[reportArgumentType]  NumPy reads it as well
     except _BROKEN_FILE as error:
         raise ValueError(_unreadable(path, error)) from error
 
@@ -139,8 +140,6 @@ def _size(weights: NpzFile | np.ndarray) -> ViTSize:
     if missing:
         came = ", ".join(weights.files[:3])
         raise ValueError(f"{came}, ... without {', '.join(missing[:3])}")
-    for key in weights.files:
-        weights[key]  # a damaged or pickled array is found here, where the file is closed afterwards
     kernel, heads, hidden = weights["embedding/kernel"], weights[_HEADS], weights[_HIDDEN]
     blocks = {key.split("/")[1] for key in weights.files if key.startswith(_BLOCK)}
     return ViTSize(

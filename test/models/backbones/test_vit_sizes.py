@@ -218,8 +218,6 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     assert "that is a folder" in refusal(tmp_path, FileNotFoundError)
 
 
-# timm's own reader leaves its file to the garbage collector where a shape is wrong.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.usefixtures("small")
 def test_other_layouts_are_refused_and_nothing_is_unpickled(tmp_path: Path) -> None:
     arrays = google_arrays()
