@@ -12,7 +12,15 @@ from reference.keypoint_cases import make_case
 from torchmetrics import MetricCollection
 
 import keypoint_detection.metrics as package
-from keypoint_detection.metrics import KeypointAveragePrecision, KeypointMeanError, KeypointRMSE
+from keypoint_detection.metrics import (
+    KeypointAveragePrecision,
+    KeypointErrorTable,
+    KeypointMeanError,
+    KeypointRMSE,
+    NormalizedMeanError,
+    PercentageOfCorrectKeypoints,
+)
+from keypoint_detection.metrics.keypoint_errors import KeypointErrors, error_statistics
 
 MODULES = [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
 CASE = make_case(11, (7, 2, 6, 5), grid=8)
@@ -24,24 +32,48 @@ def build(name: str):
         "oks": lambda: KeypointAveragePrecision(2, [0.3, 0.9], "oks", sigmas=[0.3, 0.4], interpolation="101"),
         "mean": lambda: KeypointMeanError(2),
         "rmse": lambda: KeypointRMSE(2),
+        "nme": lambda: NormalizedMeanError(2),
+        "pck": lambda: PercentageOfCorrectKeypoints([0.2, 0.5], "box_side"),
+        "pck-pixels": lambda: PercentageOfCorrectKeypoints(2, "pixels", visible_only=True),
+        "table": lambda: KeypointErrorTable(2),
     }[name]()
 
 
 NO_IMAGES = slice(0, 0)
-NAMES = ["pixels", "oks", "mean", "rmse"]
+NAMES = ["pixels", "oks", "mean", "rmse", "nme", "pck", "pck-pixels", "table"]
+
+
+def keywords(metric) -> dict[str, torch.Tensor]:
+    """Return what the metric takes beside points; the areas of the case serve as lengths too."""
+    areas = torch.from_numpy(CASE.areas)
+    if isinstance(metric, NormalizedMeanError | PercentageOfCorrectKeypoints):
+        return {"scale": areas, "ignored": CASE.ignoring()["ignored"]}
+    if isinstance(metric, KeypointErrorTable):
+        return {"length": areas}
+    if isinstance(metric, KeypointAveragePrecision) and metric.rule.similarity == "oks":
+        return {"scale": areas, "sigmas": torch.from_numpy(CASE.sigmas), **CASE.ignoring()}
+    return {}
 
 
 def add(metric, rows: slice) -> None:
     """Update with some images of the case, one batch of up to three at a time."""
-    tensors = [tensor[rows] for tensor in CASE.tensors()]
-    areas = torch.from_numpy(CASE.areas)[rows]
-    for *part, area in zip(*(tensor.split(3) for tensor in (*tensors, areas)), strict=True):
-        metric.update(*part, area) if isinstance(metric, KeypointAveragePrecision) else metric.update(*part)
+    tensors = [tensor[rows].split(3) for tensor in CASE.tensors()]
+    named = {name: value[rows].split(3) for name, value in keywords(metric).items()}
+    for index, part in enumerate(zip(*tensors, strict=True)):
+        metric.update(*part, **{name: parts[index] for name, parts in named.items()})
 
 
 def computed(metric) -> dict[str, list]:
     """Return what the metric computes as plain numbers, NaN as -1, to be compared bit for bit."""
-    return {key: torch.as_tensor(value).nan_to_num(-1).tolist() for key, value in metric.compute().items()}
+    return plain(metric.compute())
+
+
+def plain(values) -> dict[str, list]:
+    """Return a dictionary of tensors, or the numbers that a table of errors gives, as plain numbers."""
+    if isinstance(values, KeypointErrors):
+        statistics = error_statistics(values, ("a", "b"), [0.2, 0.5])
+        values = {statistic.columns: statistic.value() for statistic in statistics}
+    return {key: torch.as_tensor(value).nan_to_num(-1).tolist() for key, value in values.items()}
 
 
 def expected(name: str) -> dict[str, list]:
@@ -54,6 +86,14 @@ def expected(name: str) -> dict[str, list]:
 def test_examples_run(module: str) -> None:
     results = doctest.testmod(importlib.import_module(module), extraglobs={"torch": torch})
     assert results.failed == 0
+
+
+def test_average_precision_leaves_detections_out() -> None:
+    metric = build("oks")
+    add(metric, slice(None))
+    left_out = metric.matches().ignored
+    assert left_out.any(0).all()
+    assert not left_out.all(0).any()
 
 
 def test_every_public_number_has_an_example() -> None:
@@ -94,13 +134,11 @@ def test_inference_mode_and_forward(name: str) -> None:
     metric = build(name)
     with torch.inference_mode():
         add(metric, slice(0, 4))
-    areas = [torch.from_numpy(CASE.areas)[4:]] if isinstance(metric, KeypointAveragePrecision) else []
-    batch_value = metric(*(tensor[4:] for tensor in CASE.tensors()), *areas)
+    parts = {name: value[4:] for name, value in keywords(metric).items()}
+    batch_value = metric(*(tensor[4:] for tensor in CASE.tensors()), **parts)
     alone = build(name)
     add(alone, slice(4, None))
-    assert {key: torch.as_tensor(value).nan_to_num(-1).tolist() for key, value in batch_value.items()} == (
-        computed(alone)
-    )
+    assert plain(batch_value) == computed(alone)
     assert computed(metric) == expected(name)
 
 

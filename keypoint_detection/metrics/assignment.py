@@ -20,28 +20,42 @@ class Partners(NamedTuple):
     """Hold the partner of every target.
 
     Attributes:
-        distance: `[n, c, m]` float64 pixels to the partner; NaN where there is no target or no partner.
-        detection: `[n, c, m]` int64 index of the partner among the k detections, or -1.
-        missed: `[n, c, m]` bool, targets without a partner.
+        distance: `[n, c, m]` float64 pixels to the partner; NaN where no target counts or has no partner.
+        detection: `[n, c, m]` int64 index of the partner among the k detections, or -1 likewise.
+        missed: `[n, c, m]` bool, targets that count and have no partner.
+        counted: `[n, c, m]` bool, targets that count: those that are there and not ignored.
     """
 
     distance: Tensor
     detection: Tensor
     missed: Tensor
+    counted: Tensor
 
 
 @torch.no_grad()
-def assign_partners(preds: Tensor, scores: Tensor, target: Tensor, visibility: Tensor) -> Partners:
+def assign_partners(
+    preds: Tensor,
+    scores: Tensor,
+    target: Tensor,
+    visibility: Tensor,
+    *,
+    ignored: Tensor | None = None,
+    length: Tensor | None = None,
+) -> Partners:
     """Pair the m targets of an image and channel with its m best detections by the least total distance.
 
-    With fewer detections than targets the targets left over are missed. Equal scores go by the distance to
-    the nearest target, then by x and y, so the order of the input has no influence.
+    With fewer detections than targets the targets left over are missed. An ignored target takes part like
+    any other, and afterwards neither its pair nor its miss counts. Equal scores go by the distance to the
+    nearest target, then by x and y, so the order of the input has no influence.
 
     Args:
         preds: `[n, c, k, 2]` detections in pixels, NaN padded; any floating type.
         scores: `[n, c, k]`, any range.
         target: `[n, c, m, 2]` ground truth in pixels.
         visibility: `[n, c, m]`; 0, or a target that is not finite, is absent.
+        ignored: `[n, c, m]` bool, targets on which a detection is neither right nor wrong.
+        length: `[n, c, m]` float64, what the distances are divided by later: of targets equally far from a
+            detection, x, y, `ignored` and this say which one gets it, so that their order does not matter.
 
     Raises:
         ValueError: Shapes that do not fit, or a score that is NaN.
@@ -54,7 +68,56 @@ def assign_partners(preds: Tensor, scores: Tensor, target: Tensor, visibility: T
         ([[[1.0, 3.0, nan]]], [[[1, 0, -1]]])
     """
     check_shapes(preds, scores, target, visibility)
-    detected, present = present_detections(preds, scores), present_targets(target, visibility)
+    counted = present = present_targets(target, visibility)
+    if ignored is not None:
+        check_ignored(ignored, visibility)
+        counted = present & ~ignored
+    if target.shape[2] < 2 or (ignored is None and length is None):
+        distance, detection = _assign(preds, scores, target, present)
+    else:
+        order = _fixed_order(target, present, counted, length)
+        placed = target.gather(2, order[..., None].expand(-1, -1, -1, 2))
+        back = order.argsort(-1)
+        found = _assign(preds, scores, placed, present.gather(2, order))
+        distance, detection = (part.gather(2, back) for part in found)
+    without = ~counted | (detection < 0)
+    return Partners(
+        distance.masked_fill(without, torch.nan),
+        detection.masked_fill(without, -1),
+        counted & without,
+        counted,
+    )
+
+
+def check_ignored(ignored: Tensor, visibility: Tensor) -> None:
+    """Raise a ValueError unless `ignored` is boolean and shaped as `visibility` `[n, c, m]`."""
+    if ignored.shape != visibility.shape or ignored.dtype != torch.bool:
+        raise ValueError(
+            f"expected ignored to be bool and shaped as visibility {list(visibility.shape)}, "
+            f"got {ignored.dtype} {list(ignored.shape)}"
+        )
+
+
+def _fixed_order(target: Tensor, present: Tensor, counted: Tensor, length: Tensor | None) -> Tensor:
+    """Return an order `[n, c, m]` of the targets of each group that does not depend on their order."""
+    # A second NaN could have other bits.
+    goals = target.double().masked_fill(~present[..., None], torch.nan)
+    keys = [~present, *(sortable_bits(axis) for axis in goals.unbind(-1)), ~counted]
+    if length is not None:
+        keys.append(sortable_bits(length.double().masked_fill(length.isnan(), torch.nan)))
+    return lexicographic_order([key.long() for key in keys])
+
+
+def _assign(preds: Tensor, scores: Tensor, target: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distance to the partner of each target, NaN without one, and its index, -1 without one.
+
+    Args:
+        preds: `[n, c, k, 2]` pixels, NaN padded.
+        scores: `[n, c, k]`.
+        target: `[n, c, m, 2]` pixels.
+        present: `[n, c, m]`, which targets are there.
+    """
+    detected = present_detections(preds, scores)
     (n, c, k), m = scores.shape, target.shape[2]
     points = preds.double().masked_fill(~detected[..., None], torch.nan).reshape(n * c, k, 2)
     goals = target.double().masked_fill(~present[..., None], torch.nan).reshape(n * c, m, 2)
@@ -68,8 +131,7 @@ def assign_partners(preds: Tensor, scores: Tensor, target: Tensor, visibility: T
         apart = distance.gather(1, partner.clamp(min=0)[:, None])[:, 0].masked_fill(partner < 0, torch.nan)
     else:
         apart = distance.new_full(partner.shape, torch.nan)
-    partner = partner.reshape(n, c, m)
-    return Partners(apart.reshape(n, c, m), partner, present & (partner < 0))
+    return apart.reshape(n, c, m), partner.reshape(n, c, m)
 
 
 def _best_first(points: Tensor, scores: Tensor, distance: Tensor) -> Tensor:

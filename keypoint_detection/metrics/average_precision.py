@@ -9,12 +9,8 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from keypoint_detection.metrics.axes import keep_axes
-from keypoint_detection.metrics.matching import (
-    check_shapes,
-    match_detections,
-    present_detections,
-    present_targets,
-)
+from keypoint_detection.metrics.keypoint_matching import match_keypoints
+from keypoint_detection.metrics.matching import check_shapes
 from keypoint_detection.metrics.matching_rule import (
     DEFAULT_SIGMA,
     MatchingRule,
@@ -30,30 +26,6 @@ from keypoint_detection.metrics.precision_recall import (
 __all__ = ["KeypointAveragePrecision", "keypoint_average_precision", "similarity_of_thresholds"]
 
 
-@torch.no_grad()
-def match_keypoints(
-    rule: MatchingRule,
-    preds: Tensor,
-    scores: Tensor,
-    target: Tensor,
-    visibility: Tensor,
-    *,
-    scale: Tensor | None = None,
-) -> Matches:
-    """Find the true positives of a batch, in float64 on its device; see `KeypointAveragePrecision.update`."""
-    check_shapes(preds, scores, target, visibility)
-    detected, present = present_detections(preds, scores), present_targets(target, visibility)
-    scores = scores.double()
-    matched = match_detections(
-        preds.double().masked_fill(~detected[..., None], torch.nan),
-        scores,
-        target.double().masked_fill(~present[..., None], torch.nan),
-        rule.limits(),
-        variance=rule.variance(scale, present),
-    )
-    return Matches(scores[detected], matched[detected], detected.sum(-1), present.sum(-1))
-
-
 def keypoint_average_precision(
     preds: Tensor,
     scores: Tensor,
@@ -63,8 +35,10 @@ def keypoint_average_precision(
     *,
     similarity: Similarity = "distance",
     scale: Tensor | None = None,
-    sigmas: float | Sequence[float] = DEFAULT_SIGMA,
+    sigmas: float | Sequence[float] | Tensor = DEFAULT_SIGMA,
     interpolation: Interpolation = "all",
+    ignored: Tensor | None = None,
+    regions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the average precision of keypoints, pooled over images; see `KeypointAveragePrecision`.
 
@@ -76,8 +50,10 @@ def keypoint_average_precision(
         thresholds: t numbers: distances in pixels, > 0, or similarities in (0, 1].
         similarity: What the thresholds bound.
         scale: `[n, c, m]`, for "oks": area of the object of each target in square pixels.
-        sigmas: For "oks": the keypoint constant, one or c of them.
+        sigmas: For "oks": the keypoint constant, one or c of them, or a tensor `[n, c, m]`, one a target.
         interpolation: "all" points of the precision envelope, or COCO's "101".
+        ignored: `[n, c, m]` bool, targets that are neither to be found nor false.
+        regions: `[n, r, 4]` boxes (x, y, width, height) in pixels of crowds, NaN padded.
 
     Returns:
         `"map"`, a scalar in [0, 1] or NaN, and `"ap"`, `[c, t]`; float64, on the CPU.
@@ -90,9 +66,11 @@ def keypoint_average_precision(
         [[0.5, 1.0]]
     """
     check_shapes(preds, scores, target, visibility)
-    rule = MatchingRule.create(preds.shape[1], thresholds, similarity, sigmas)
+    of_channel, of_target = (DEFAULT_SIGMA, sigmas) if isinstance(sigmas, Tensor) else (sigmas, None)
+    rule = MatchingRule.create(preds.shape[1], thresholds, similarity, of_channel)
     _check_interpolation(interpolation)
-    matches = match_keypoints(rule, preds, scores, target, visibility, scale=scale)
+    points = (preds, scores, target, visibility)
+    matches = match_keypoints(rule, *points, scale=scale, ignored=ignored, regions=regions, sigmas=of_target)
     return _with_mean(average_precision_of_matches(matches, interpolation))
 
 
@@ -107,6 +85,10 @@ class KeypointAveragePrecision(Metric):
     below. The order of images, detections and targets has no influence. A channel without targets is NaN and
     left out of the mean; a channel with targets and without detections is 0.
 
+    What is to be ignored comes second: of the detections that found no target at a threshold those inside a
+    region are left out, neither true nor false, and the others take in the same way the nearest free ignored
+    target within the threshold, one each, and are left out too.
+
     Args:
         num_channels: c.
         thresholds: t numbers: distances in pixels, > 0, or similarities in (0, 1].
@@ -115,7 +97,7 @@ class KeypointAveragePrecision(Metric):
         interpolation: `"all"` points of the curve, or the mean at COCO's `"101"` recalls.
 
     Source: matching and envelope as in PASCAL VOC (Everingham et al., IJCV 2010) with the nearest free target
-    in place of the best overlap; OKS as in COCO; the treatment of ties is ours.
+    in place of the best overlap; OKS and what is ignored as in COCO; the treatment of ties is ours.
 
     Example:
         >>> metric = KeypointAveragePrecision(num_channels=1, thresholds=[2, 5])
@@ -132,6 +114,7 @@ class KeypointAveragePrecision(Metric):
 
     scores: list[Tensor]
     matched: list[Tensor]
+    ignored: list[Tensor]
     num_detections: list[Tensor]
     num_targets: list[Tensor]
 
@@ -164,6 +147,10 @@ class KeypointAveragePrecision(Metric):
         target: Tensor,
         visibility: Tensor,
         scale: Tensor | None = None,
+        *,
+        ignored: Tensor | None = None,
+        regions: Tensor | None = None,
+        sigmas: Tensor | None = None,
     ) -> None:
         """Match the detections of a batch.
 
@@ -173,14 +160,19 @@ class KeypointAveragePrecision(Metric):
             target: `[n, c, m, 2]` ground truth in the same pixels.
             visibility: `[n, c, m]`; 0, or a target that is not finite, is absent.
             scale: `[n, c, m]`, for "oks": area of the object of each target in square pixels.
+            ignored: `[n, c, m]` bool, targets that are neither to be found nor false.
+            regions: `[n, r, 4]` COCO boxes (x, y, width, height) of crowds in the same pixels, NaN padded. A
+                point from x - 0.5 to x + width - 0.5 is inside, since boxes count from the image's corner.
+            sigmas: `[n, c, m]`, for "oks": keypoint constant of each target, in place of the constructor's.
 
         Raises:
-            ValueError: Shapes that do not fit, a score that is NaN, or for "oks" an area that is missing or
-                not > 0.
+            ValueError: Shapes that do not fit, a score that is NaN, or for "oks" an area or a keypoint
+                constant that is missing or not > 0.
         """
         if preds.ndim != 4 or preds.shape[1] != self.num_channels:
             raise ValueError(f"expected preds [n, {self.num_channels}, k, 2], got {list(preds.shape)}")
-        matches = match_keypoints(self.rule, preds, scores, target, visibility, scale=scale)
+        extra = {"scale": scale, "ignored": ignored, "regions": regions, "sigmas": sigmas}
+        matches = match_keypoints(self.rule, preds, scores, target, visibility, **extra)
         for name, part in matches._asdict().items():
             getattr(self, name).append(part)
 
@@ -192,23 +184,22 @@ class KeypointAveragePrecision(Metric):
         distributed_available: Callable | None = None,
     ) -> None:
         """Gather the state of all processes; one that saw no image takes part with empty tensors."""
-        channels, flags = self.num_channels, {"dtype": torch.int64, "device": self.device}
-        nothing = Matches(
-            torch.zeros(0, dtype=torch.float64, device=self.device),
-            torch.zeros(0, len(self.rule.thresholds), dtype=torch.bool, device=self.device),
-            torch.zeros(0, channels, **flags),
-            torch.zeros(0, channels, **flags),
-        )
+        nothing = Matches.without_images(self.num_channels, len(self.rule.thresholds))
         for name, empty in nothing._asdict().items():
             state = getattr(self, name)
             if isinstance(state, list) and not state:
-                state.append(empty)
+                state.append(empty.to(self.device))
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
     def compute(self) -> dict[str, Tensor]:
         """Return `"map"`, a scalar, and `"ap"`, `[c, t]`; float64 in [0, 1] or NaN."""
-        matches = Matches(*(dim_zero_cat(getattr(self, name)) for name in Matches._fields))
-        return _with_mean(average_precision_of_matches(matches, self.interpolation).to(self.device))
+        return _with_mean(average_precision_of_matches(self.matches(), self.interpolation).to(self.device))
+
+    def matches(self) -> Matches:
+        """Return everything matched so far, on the CPU; of this process alone unless the state is synced."""
+        if isinstance(self.scores, list) and not self.scores:
+            return Matches.without_images(self.num_channels, len(self.rule.thresholds))
+        return Matches(*(dim_zero_cat(getattr(self, name)).cpu() for name in Matches._fields))
 
     def _wrap_compute(self, compute: Callable) -> Callable:
         return keep_axes(super()._wrap_compute(compute), {"ap": 2})

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-PAIRS_AT_ONCE = {"cpu": 2**18, "cuda": 2**24}
+PAIRS_AT_ONCE = {"cpu": 2**19, "cuda": 2**24}
 """Detection-target pairs held at once: on a CPU they stay in its cache, on a GPU they fill it."""
 
 
@@ -105,6 +105,7 @@ def match_detections(
     limits: Sequence[float],
     *,
     variance: Tensor | None = None,
+    eligible: Tensor | None = None,
 ) -> Tensor:
     """Give each detection the nearest free target within the limit, best score first, per image and channel.
 
@@ -119,38 +120,52 @@ def match_detections(
         limits: Greatest costs of a match, t of them.
         variance: `[n, c, m]` float64 square pixels. The cost is the distance in pixels, or with a variance
             the squared distance divided by it.
+        eligible: `[n, c, k, t]` bool, the detections that may take a target at each limit; None is all.
 
     Returns:
-        Booleans `[n, c, k, t]`: true positives.
+        Booleans `[n, c, k, t]`: the detections that take a target.
     """
     (n, c, k), m = preds.shape[:3], target.shape[2]
     costs = torch.tensor(list(limits), dtype=torch.float64, device=preds.device)
     preds, scores, target = preds.flatten(0, 1), scores.flatten(0, 1), target.flatten(0, 1)
     variance = None if variance is None else variance.flatten(0, 1)
-    step = max(1, PAIRS_AT_ONCE.get(preds.device.type, 2**18) // max(1, k * m))
+    eligible = None if eligible is None else eligible.flatten(0, 1)
+    step = max(1, PAIRS_AT_ONCE.get(preds.device.type, 2**19) // max(1, k * m))
     matched = []
     for start in range(0, max(1, n * c), step):
         rows = slice(start, start + step)
         spread = None if variance is None else variance[rows]
-        matched.append(_match_groups(preds[rows], scores[rows], target[rows], costs, spread))
+        may = None if eligible is None else eligible[rows].flatten(0, 1)
+        matched.append(_match_groups(preds[rows], scores[rows], target[rows], costs, spread, eligible=may))
     return torch.cat(matched).reshape(n, c, k, len(costs))
 
 
 def _match_groups(
-    preds: Tensor, scores: Tensor, target: Tensor, limits: Tensor, variance: Tensor | None
+    preds: Tensor,
+    scores: Tensor,
+    target: Tensor,
+    limits: Tensor,
+    variance: Tensor | None,
+    *,
+    eligible: Tensor | None,
 ) -> Tensor:
-    """Match within every group of detections `[g, k, 2]` and targets `[g, m, 2]`; returns `[g, k, t]`."""
+    """Match within every group of detections `[g, k, 2]` and targets `[g, m, 2]`; returns `[g, k, t]`.
+
+    Here `eligible` is `[g * k, t]`.
+    """
     pairs = _pairs_within(preds, target, limits.amax(), variance)
     matched = torch.zeros(scores.numel(), len(limits), dtype=torch.bool, device=limits.device)
     # Most pairs compete with no other; only the rest has to be put in order.
     rivals = pairs.detection.bincount(minlength=scores.numel())[pairs.detection]
     rivals = rivals * pairs.target.bincount(minlength=target.shape[0] * target.shape[1])[pairs.target]
     alone, contested = (rivals == 1).nonzero().squeeze(-1), (rivals > 1).nonzero().squeeze(-1)
-    matched[pairs.detection[alone]] = pairs.cost[alone, None] <= limits
+    single = Pairs(*(part[alone] for part in pairs))
+    matched[single.detection] = _allowed(single, limits, eligible)
     if len(contested):
         pairs = Pairs(*(part[contested] for part in pairs))
         order = _priority(pairs, preds, scores, target, variance)
-        _take_in_order(Pairs(*(part[order] for part in pairs)), limits, matched, target.shape[:2].numel())
+        pairs = Pairs(*(part[order] for part in pairs))
+        _take_in_order(pairs, _allowed(pairs, limits, eligible), matched, target.shape[:2].numel())
     return matched.reshape(*scores.shape, len(limits))
 
 
@@ -165,6 +180,12 @@ def _pairs_within(preds: Tensor, target: Tensor, limit: Tensor, variance: Tensor
     near = detection // max(1, k) * m + flat % max(1, m)
     cost = squared.flatten()[flat]
     return Pairs(detection, near, cost.sqrt() if variance is None else cost / variance.flatten()[near])
+
+
+def _allowed(pairs: Pairs, limits: Tensor, eligible: Tensor | None) -> Tensor:
+    """Tell which pairs may match at each limit, `[p, t]`."""
+    within = pairs.cost[:, None] <= limits
+    return within if eligible is None else within & eligible[pairs.detection]
 
 
 def _priority(pairs: Pairs, preds: Tensor, scores: Tensor, target: Tensor, variance: Tensor | None) -> Tensor:
@@ -185,8 +206,8 @@ def _priority(pairs: Pairs, preds: Tensor, scores: Tensor, target: Tensor, varia
     return lexicographic_order([group, score, *ties])
 
 
-def _take_in_order(pairs: Pairs, limits: Tensor, matched: Tensor, num_targets: int) -> None:
-    """Take every pair whose two points are free, in the given order, for each of t limits.
+def _take_in_order(pairs: Pairs, allowed: Tensor, matched: Tensor, num_targets: int) -> None:
+    """Take every allowed pair whose two points are free, in the given order, for each of t limits.
 
     All the pairs that come first both for their detection and for their target are taken in one round:
     no earlier pair can want either point. The best free detection of a group is always among them, so
@@ -194,17 +215,18 @@ def _take_in_order(pairs: Pairs, limits: Tensor, matched: Tensor, num_targets: i
 
     Args:
         pairs: p pairs in order of priority.
-        limits: `[t]`.
+        allowed: `[p, t]` bool.
         matched: `[d, t]` bool, set to True for the detections of the pairs taken.
         num_targets: Greatest target index + 1.
     """
-    pair, limit = (pairs.cost[:, None] <= limits).nonzero().unbind(-1)
-    detection = pairs.detection[pair] * len(limits) + limit
-    target = pairs.target[pair] * len(limits) + limit
-    taken = matched.new_zeros(num_targets * len(limits))
+    pair, limit = allowed.nonzero().unbind(-1)
+    num_limits = allowed.shape[1]
+    detection = pairs.detection[pair] * num_limits + limit
+    target = pairs.target[pair] * num_limits + limit
+    taken = matched.new_zeros(num_targets * num_limits)
     matched = matched.view(-1)
     while len(detection):
-        place = torch.arange(len(detection), device=limits.device)
+        place = torch.arange(len(detection), device=matched.device)
         first_of_detection = _first(detection, place, len(matched))
         first_of_target = _first(target, place, len(taken))
         winner = (first_of_detection[detection] == place) & (first_of_target[target] == place)

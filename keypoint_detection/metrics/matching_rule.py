@@ -79,15 +79,17 @@ class MatchingRule:
         """Return the greatest cost of a match per threshold: OKS >= t where `d^2 / (2 s^2 k^2) <= -ln t`."""
         return [-math.log(t) for t in self.thresholds] if self.similarity == "oks" else list(self.thresholds)
 
-    def variance(self, scale: Tensor | None, present: Tensor) -> Tensor | None:
+    def variance(self, scale: Tensor | None, present: Tensor, sigmas: Tensor | None = None) -> Tensor | None:
         """Return `2 s^2 k^2` in square pixels with k = 2 sigma, `[n, c, m]`, or None for "distance".
 
         Args:
             scale: `[n, c, m]` area of the object of each target, s^2, in square pixels.
             present: `[n, c, m]`, which targets are there.
+            sigmas: `[n, c, m]` keypoint constant of each target; None takes that of its channel.
 
         Raises:
-            ValueError: No areas, or a target that is there has an area that is not above 0.
+            ValueError: No areas, a shape that does not fit, or a target that is there has an area or a
+                constant that is not above 0.
         """
         if self.similarity == "distance":
             return None
@@ -100,8 +102,26 @@ class MatchingRule:
                 f"OKS needs an area > 0 for every target, got {int(without.sum())} of {int(present.sum())} "
                 "zero or missing; add `area` to the annotations, or score by pixel distance (thresholds >= 1)"
             )
-        constant = torch.tensor(self.sigmas, dtype=torch.float64, device=scale.device) * 2.0
-        return 2.0 * scale.double() * (constant * constant)[:, None]
+        if sigmas is None:
+            sigmas = torch.tensor(self.sigmas, dtype=torch.float64, device=scale.device)[:, None]
+        else:
+            _check_sigmas(sigmas, present)
+        constant = sigmas.double() * 2.0
+        return 2.0 * scale.double() * (constant * constant)
+
+
+def _check_sigmas(sigmas: Tensor, present: Tensor) -> None:
+    if sigmas.shape != present.shape:
+        raise ValueError(
+            f"expected sigmas {list(present.shape)}, the keypoint constant of each target, "
+            f"got {list(sigmas.shape)}"
+        )
+    without = present & ~((sigmas > 0) & sigmas.isfinite())
+    if bool(without.any()):
+        raise ValueError(
+            f"OKS needs a finite keypoint constant > 0 for every target, got {int(without.sum())} of "
+            f"{int(present.sum())} zero or missing; give sigmas of all keypoint names"
+        )
 
 
 def _check_thresholds(thresholds: Sequence[float], expected: str, greatest: float = math.inf) -> None:

@@ -7,13 +7,18 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from keypoint_detection.metrics.assignment import assign_partners
+from keypoint_detection.metrics.assignment import Partners, assign_partners
 from keypoint_detection.metrics.axes import keep_axes
 from keypoint_detection.metrics.error_sums import ErrorSums, mean_errors, sum_errors
 
 
 def keypoint_mean_error(
-    preds: Tensor, scores: Tensor, target: Tensor, visibility: Tensor
+    preds: Tensor,
+    scores: Tensor,
+    target: Tensor,
+    visibility: Tensor,
+    *,
+    ignored: Tensor | None = None,
 ) -> dict[str, Tensor | int]:
     """Return the mean distance of targets to their detections; the definition is `KeypointMeanError`'s.
 
@@ -22,6 +27,8 @@ def keypoint_mean_error(
         scores: `[n, c, k]`, any range.
         target: `[n, c, m, 2]` ground truth in pixels.
         visibility: `[n, c, m]`; 0, or a target that is not finite, is absent.
+        ignored: `[n, c, m]` bool, targets whose pairs and misses do not count; a detection on them disturbs
+            nobody.
 
     Returns:
         `"value"`, a scalar in pixels over everything, `"per_channel"`, `[c]` pixels, both float64 and NaN
@@ -38,7 +45,7 @@ def keypoint_mean_error(
         >>> float(error["value"]), error["count"], error["missed"]
         (5.0, 1, 1)
     """
-    return _summary(_sums(preds, scores, target, visibility))
+    return _summary(_sums(assign_partners(preds, scores, target, visibility, ignored=ignored)))
 
 
 class KeypointMeanError(Metric):
@@ -80,11 +87,19 @@ class KeypointMeanError(Metric):
         self.add_state("distance_count", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("distance_missed", zeros.clone(), dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor, scores: Tensor, target: Tensor, visibility: Tensor) -> None:
+    def update(
+        self,
+        preds: Tensor,
+        scores: Tensor,
+        target: Tensor,
+        visibility: Tensor,
+        *,
+        ignored: Tensor | None = None,
+    ) -> None:
         """Add a batch; for the arguments see `keypoint_mean_error`."""
         if preds.ndim != 4 or preds.shape[1] != self.num_channels:
             raise ValueError(f"expected preds [n, {self.num_channels}, k, 2], got {list(preds.shape)}")
-        sums = _sums(preds, scores, target, visibility)
+        sums = _sums(assign_partners(preds, scores, target, visibility, ignored=ignored))
         self.distance_total = self.distance_total + sums.total
         self.distance_count = self.distance_count + sums.count
         self.distance_missed = self.distance_missed + sums.missed
@@ -97,8 +112,7 @@ class KeypointMeanError(Metric):
         return keep_axes(super()._wrap_compute(compute), {"per_channel": 1})
 
 
-def _sums(preds: Tensor, scores: Tensor, target: Tensor, visibility: Tensor) -> ErrorSums:
-    partners = assign_partners(preds, scores, target, visibility)
+def _sums(partners: Partners) -> ErrorSums:
     return sum_errors(partners.distance, partners.missed)
 
 

@@ -100,3 +100,46 @@ def test_does_not_need_a_graph() -> None:
     partners = assign_partners(preds, torch.ones(1, 1, 2), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2))
     assert not partners.distance.requires_grad
     assert partners.distance.flatten().tolist() == pytest.approx([math.sqrt(2)] * 2)
+
+
+def test_ignored_targets_take_part_and_do_not_count() -> None:
+    preds, scores = torch.tensor([[[[5.0, 0.0], [1.0, 0.0], [9.0, 0.0]]]]), torch.tensor([[[0.9, 0.8, 0.7]]])
+    target = torch.tensor([[[[0.0, 0.0], [5.0, 0.0], [20.0, 0.0], [40.0, 0.0]]]])
+    ignored = torch.tensor([[[False, True, False, True]]])
+    partners = assign_partners(preds, scores, target, torch.tensor([[[2, 1, 0, 1]]]), ignored=ignored)
+    assert partners.detection.tolist() == [[[1, -1, -1, -1]]]
+    assert partners.distance.nan_to_num(-1).tolist() == [[[1.0, -1.0, -1.0, -1.0]]]
+    assert partners.counted.tolist() == [[[True, False, False, False]]]
+    assert not bool(partners.missed.any())
+
+
+def test_nothing_ignored_is_as_before() -> None:
+    for seed in range(20):
+        tensors = make_case(seed, (4, 2, 5, 4), grid=0).tensors()
+        plain = assign_partners(*tensors)
+        nothing = assign_partners(*tensors, ignored=torch.zeros_like(tensors[3], dtype=torch.bool))
+        for before, after in zip(plain, nothing, strict=True):
+            assert torch.equal(before.double().nan_to_num(-1), after.double().nan_to_num(-1))
+
+
+def test_equally_near_targets_whatever_their_order() -> None:
+    # One detection halfway between two targets: the one with the lower x gets it.
+    preds, target = torch.tensor([[[[5.0, 0.0]]]]), torch.tensor([[[[0.0, 0.0], [10.0, 0.0]]]])
+    ignored, visibility = torch.tensor([[[True, False]]]), torch.full((1, 1, 2), 2)
+    for order in ([0, 1], [1, 0]):
+        placed = target[:, :, order], visibility
+        partners = assign_partners(preds, torch.ones(1, 1, 1), *placed, ignored=ignored[:, :, order])
+        assert int(partners.missed.sum()) == 1
+        lengths = torch.tensor([[[3.0, 7.0]]])[:, :, order]
+        partners = assign_partners(preds, torch.ones(1, 1, 1), *placed, length=lengths)
+        assert lengths[~partners.missed].tolist() == [3.0]
+    # At the same place the one that counts gets it, then the one with the lesser length.
+    target = torch.zeros(1, 1, 2, 2)
+    for order in ([0, 1], [1, 0]):
+        partners = assign_partners(
+            preds, torch.ones(1, 1, 1), target, visibility, ignored=ignored[:, :, order]
+        )
+        assert not bool(partners.missed.any())
+        lengths = torch.tensor([[[3.0, 7.0]]])[:, :, order]
+        partners = assign_partners(preds, torch.ones(1, 1, 1), target, visibility, length=lengths)
+        assert lengths[~partners.missed].tolist() == [3.0]

@@ -187,25 +187,51 @@ def test_one_router_of_thresholds() -> None:
     assert exported is similarity_of_thresholds
 
 
+@pytest.mark.parametrize("ignoring", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_101_points_equal_pycocotools(seed: int) -> None:
+def test_101_points_equal_pycocotools(seed: int, ignoring: bool) -> None:
     # An object of one keypoint makes COCO's OKS the keypoint's, so its matching and curve are the referee.
     case = make_case(seed, (12, 2, 6, 5), grid=0, score_levels=0)
+    case = case._replace(regions=case.regions * 3)
     thresholds = [0.5, 0.75, 0.95]
-    found = keypoint_average_precision(
-        *case.tensors(),
-        thresholds,
-        similarity="oks",
-        scale=torch.from_numpy(case.areas * 4),
-        sigmas=0.8,
-        interpolation="101",
-    )
-    expected = coco_precision(case, thresholds, sigma=0.8)
+    options = {"similarity": "oks", "scale": torch.from_numpy(case.areas * 4), "sigmas": 0.8}
+    options["interpolation"] = "101"
+    plain = keypoint_average_precision(*case.tensors(), thresholds, **options)["ap"]
+    if ignoring:
+        options |= case.ignoring()
+    found = keypoint_average_precision(*case.tensors(), thresholds, **options)["ap"]
+    expected = coco_precision(case, thresholds, sigma=0.8, ignoring=ignoring)
     assert 0.05 < expected.mean() < 0.95
-    np.testing.assert_allclose(found["ap"].numpy(), expected, rtol=0, atol=1e-12)
+    assert torch.equal(found, plain) != ignoring
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
 
 
-def coco_precision(case, thresholds, sigma):
+def coco_annotations(case, image, channel, ignoring):
+    """Return COCO's objects of one keypoint each, and a crowd for each region, of an image and channel."""
+    labels = []
+    for (x, y), seen, area, ignored in zip(
+        case.target[image, channel],
+        case.visibility[image, channel],
+        case.areas[image, channel],
+        case.ignored[image, channel],
+        strict=True,
+    ):
+        if seen:
+            # COCO ignores an object that says it has no keypoint, and yet measures the distance to it.
+            count = 0 if ignoring and ignored else 1
+            label = {"keypoints": [x, y, 2], "num_keypoints": count, "area": area * 4, "iscrowd": 0}
+            labels.append({**label, "bbox": [x, y, 1, 1]})
+    for x, y, width, height in case.regions[image] if ignoring else []:
+        if np.isfinite(x):
+            # Of an object without visible keypoints COCO takes the box with a margin of one box on each
+            # side, without an offset of half a pixel; a tiny area makes the OKS outside of it 0.
+            box = [x - 0.5 + width / 3, y - 0.5 + height / 3, width / 3, height / 3]
+            crowd = {"keypoints": [0, 0, 0], "num_keypoints": 0, "area": 1e-9, "iscrowd": 1}
+            labels.append({**crowd, "bbox": box})
+    return labels
+
+
+def coco_precision(case, thresholds, sigma, ignoring):
     """Return pycocotools' AP `[c, t]` of objects that have one keypoint; the category is the channel."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -214,15 +240,8 @@ def coco_precision(case, thresholds, sigma):
     annotations, results = [], []
     for image, channel in np.ndindex(n, c):
         common = {"image_id": image + 1, "category_id": channel + 1}
-        for (x, y), seen, area in zip(
-            case.target[image, channel],
-            case.visibility[image, channel],
-            case.areas[image, channel],
-            strict=True,
-        ):
-            if seen:
-                label = {"keypoints": [x, y, 2], "num_keypoints": 1, "area": area * 4, "iscrowd": 0}
-                annotations.append({**common, **label, "id": len(annotations) + 1, "bbox": [x, y, 1, 1]})
+        for label in coco_annotations(case, image, channel, ignoring):
+            annotations.append({**common, **label, "id": len(annotations) + 1})
         for (x, y), score in zip(case.preds[image, channel], case.scores[image, channel], strict=True):
             if np.isfinite(x):
                 results.append({**common, "keypoints": [x, y, 2], "score": score})

@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from keypoint_detection.metrics.error_sums import ErrorSums, mean_errors, sum_errors
+from keypoint_detection.metrics.error_sums import (
+    ErrorSums,
+    fixed_point,
+    floating_point,
+    mean_errors,
+    sum_errors,
+)
 
 
 def test_by_hand() -> None:
@@ -32,3 +38,10 @@ def test_same_bits_in_any_order_and_grouping() -> None:
     assert torch.equal(mean_errors(whole)[1], mean_errors(total)[1])
     expected = math.fsum(errors.flatten().tolist()) / 997
     assert float(mean_errors(whole)[0]) == pytest.approx(expected, rel=1e-15, abs=1e-12)
+
+
+def test_fixed_point_by_hand() -> None:
+    values = torch.tensor([[2.75, torch.nan], [0.0, 2.0**-40]], dtype=torch.float64)
+    parts = fixed_point(values)
+    assert parts.tolist() == [[[2, 3 * 2**38], [0, 0]], [[0, 0], [0, 1]]]
+    assert floating_point(parts).tolist() == [[2.75, 0.0], [0.0, 2.0**-40]]

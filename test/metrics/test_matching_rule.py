@@ -72,6 +72,30 @@ def test_area_must_be_there_where_the_target_is(area: float) -> None:
         rule.variance(None, torch.tensor([[[True, True]]]))
 
 
+def test_sigmas_of_targets() -> None:
+    rule = MatchingRule.create(2, [0.5], "oks", [0.1, 0.25])
+    areas, present = torch.tensor([[[100.0, 4.0], [9.0, 1.0]]]), torch.tensor([[[True, True], [True, False]]])
+    own = torch.tensor([[[0.3, 0.5], [0.25, torch.nan]]], dtype=torch.float64)
+    variance = rule.variance(areas, present, own)
+    assert variance is not None
+    assert variance[present].tolist() == pytest.approx([2 * 100 * 0.6**2, 2 * 4, 2 * 9 * 0.5**2])
+    plain = rule.variance(areas, present)
+    assert plain is not None
+    assert plain[0, 1, 0] == variance[0, 1, 0]
+    with pytest.raises(ValueError, match=r"expected sigmas \[1, 2, 2\].*got \[2\]"):
+        rule.variance(areas, present, torch.tensor([0.1, 0.25]))
+
+
+@pytest.mark.parametrize("sigma", [0.0, -0.1, math.nan, math.inf])
+def test_sigma_must_be_there_where_the_target_is(sigma: float) -> None:
+    rule = MatchingRule.create(1, [0.5], "oks", 0.1)
+    areas, sigmas = torch.tensor([[[9.0, 9.0]]]), torch.tensor([[[0.1, sigma]]])
+    assert rule.variance(areas, torch.tensor([[[True, False]]]), sigmas) is not None
+    with pytest.raises(ValueError, match="keypoint constant > 0 for every target, got 1 of 2") as error:
+        rule.variance(areas, torch.tensor([[[True, True]]]), sigmas)
+    assert "\n" not in str(error.value)
+
+
 def test_default_sigma_is_the_mean_of_coco() -> None:
     assert pytest.approx(sum(COCO_SIGMAS) / 17 / 1000, abs=1e-3) == DEFAULT_SIGMA
     assert math.exp(-(0.1**2) / (2 * (2 * DEFAULT_SIGMA) ** 2)) == pytest.approx(0.76, abs=0.005)

@@ -83,3 +83,18 @@ def test_wrong_number_of_channels() -> None:
         KeypointMeanError(2).update(*example())
     with pytest.raises(ValueError, match="num_channels >= 1"):
         KeypointMeanError(0)
+
+
+def test_ignored_target_takes_its_detection_and_does_not_count() -> None:
+    # The better detection is on the excluded point: counted, it is 0 px off; unlabelled, the other is 9 px.
+    preds, scores = torch.tensor([[[[9.0, 0.0], [1.0, 0.0]]]]), torch.tensor([[[0.9, 0.8]]])
+    target, visibility = torch.tensor([[[[0.0, 0.0], [9.0, 0.0]]]]), torch.tensor([[[2, 1]]])
+    arguments, ignored = (preds, scores, target, visibility), torch.tensor([[[False, True]]])
+    metric = KeypointMeanError(1)
+    metric.update(*arguments, ignored=ignored)
+    for error in (keypoint_mean_error(*arguments, ignored=ignored), metric.compute()):
+        assert (float(error["value"]), error["count"], error["missed"]) == (1.0, 1, 0)
+    assert float(keypoint_mean_error(*arguments)["value"]) == pytest.approx(0.5)
+    assert float(keypoint_mean_error(preds, scores, target, visibility - 1)["value"]) == 9.0
+    nothing = keypoint_mean_error(preds * torch.nan, scores, target, visibility, ignored=ignored)
+    assert (nothing["count"], nothing["missed"]) == (0, 1)

@@ -1,9 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference.average_precision import area_under_curve
 
+from keypoint_detection.metrics import precision_recall
 from keypoint_detection.metrics.precision_recall import Matches, average_precision_of_matches
 
 # The example of 24 detections and 15 objects in rafaelpadilla/Object-Detection-Metrics: AP 24.56 %.
@@ -36,11 +40,13 @@ PUBLISHED_SCORES = [
 PUBLISHED_HITS = [0, 2, 9, 11, 12, 13, 22]
 
 
-def one_channel(scores, hits, num_targets):
+def one_channel(scores, hits, num_targets, ignored=()):
     matched = torch.zeros(len(scores), 1, dtype=torch.bool)
     matched[hits] = True
+    left_out = torch.zeros_like(matched)
+    left_out[list(ignored)] = True
     counts = torch.tensor([[len(scores)]]), torch.tensor([[num_targets]])
-    return Matches(torch.tensor(scores, dtype=torch.float64), matched, *counts)
+    return Matches(torch.tensor(scores, dtype=torch.float64), matched, left_out, *counts)
 
 
 def test_published_example() -> None:
@@ -81,6 +87,7 @@ def test_channels_and_thresholds_are_separate() -> None:
     matches = Matches(
         torch.tensor([0.9, 0.8, 0.7, 0.6], dtype=torch.float64),
         torch.tensor([[False, True], [True, False], [True, True], [False, False]]),
+        torch.zeros(4, 2, dtype=torch.bool),
         torch.tensor([[2, 1, 0, 0], [0, 0, 1, 0]]),
         torch.tensor([[1, 2, 0, 0], [0, 0, 0, 3]]),
     )
@@ -91,8 +98,120 @@ def test_channels_and_thresholds_are_separate() -> None:
 
 
 def test_nothing_at_all() -> None:
-    zeros = torch.zeros(0, 2, dtype=torch.int64)
-    matches = Matches(torch.zeros(0, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.bool), zeros, zeros)
+    matches = Matches.without_images(2, 3)
     table = average_precision_of_matches(matches)
     assert table.shape == (2, 3)
     assert all(math.isnan(value) for value in table.flatten().tolist())
+    weighted = average_precision_of_matches(matches, weights=torch.zeros(4, 0, dtype=torch.int64))
+    assert weighted.shape == (4, 2, 3)
+    assert weighted.isnan().all()
+
+
+def test_left_out_detections_count_nowhere() -> None:
+    # Without the one at 0.9 the curve is 1/1, 1/2, 2/3.
+    ap = average_precision_of_matches(one_channel([0.9, 0.8, 0.7, 0.6], [1, 3], 2, ignored=[0]))
+    assert ap.tolist() == [[(1 + 2 / 3) / 2]]
+    # Left out among equal scores: one of two at 0.8 is true, then nothing else is false.
+    ap = average_precision_of_matches(one_channel([0.8, 0.8, 0.7], [0, 2], 2, ignored=[1]))
+    assert ap.tolist() == [[1.0]]
+    assert average_precision_of_matches(one_channel([0.8, 0.7], [], 2, ignored=[0, 1])).tolist() == [[0.0]]
+
+
+def test_each_threshold_leaves_out_its_own() -> None:
+    matches = one_channel([0.9, 0.8], [1], 1)
+    matches = matches._replace(
+        matched=matches.matched.expand(-1, 2), ignored=torch.tensor([[True, False], [False, False]])
+    )
+    assert average_precision_of_matches(matches).tolist() == [[1.0, 0.5]]
+    one = torch.ones(1, 1, dtype=torch.int64)
+    assert average_precision_of_matches(matches, weights=one).tolist() == [[[1.0, 0.5]]]
+
+
+def test_weights_by_hand() -> None:
+    # Image 0 has a false detection at 0.9 and one target, image 1 a true one at 0.8 and two targets.
+    matches = Matches(
+        torch.tensor([0.9, 0.8], dtype=torch.float64),
+        torch.tensor([[False], [True]]),
+        torch.zeros(2, 1, dtype=torch.bool),
+        torch.tensor([[1], [1]]),
+        torch.tensor([[1], [2]]),
+    )
+    weights = torch.tensor([[1, 1], [0, 1], [3, 2], [1, 0], [0, 0]])
+    table = average_precision_of_matches(matches, weights=weights).flatten().tolist()
+    assert table[:4] == [0.5 / 3, 0.5, 2 * 0.4 / 7, 0.0]
+    assert math.isnan(table[4])
+
+
+def random_matches(seed: int) -> Matches:
+    rng = torch.Generator().manual_seed(seed)
+    num_detections = torch.randint(0, 5, (5, 2), generator=rng)
+    num_targets = torch.randint(0, 4, (5, 2), generator=rng)
+    total = int(num_detections.sum())
+    scores = torch.randint(0, 6, (total,), generator=rng).double()
+    # A true positive needs a target of its own.
+    room = torch.minimum(num_detections, num_targets).flatten().tolist()
+    firsts = [torch.arange(d) < r for d, r in zip(num_detections.flatten().tolist(), room, strict=True)]
+    matched = torch.cat(firsts)[:, None] & (torch.rand(total, 3, generator=rng) < 0.7)
+    ignored = ~matched & (torch.rand(total, 3, generator=rng) < 0.3)
+    return Matches(scores, matched, ignored, num_detections, num_targets)
+
+
+def slow_weighted(matches: Matches, counts: list[int], interpolation: str) -> torch.Tensor:
+    """Return the reference's AP `[c, t]` of the images, each repeated as often as it counts."""
+    c = matches.num_detections.shape[1]
+    starts = [0, *matches.num_detections.flatten().cumsum(0).tolist()]
+    table = torch.full((c, matches.matched.shape[1]), torch.nan, dtype=torch.float64)
+    for channel in range(c):
+        for column in range(table.shape[1]):
+            found, num_targets = [], 0
+            for image in (i for i, count in enumerate(counts) for _ in range(count)):
+                group = image * c + channel
+                num_targets += int(matches.num_targets[image, channel])
+                found += [
+                    (float(matches.scores[i]), bool(matches.matched[i, column]))
+                    for i in range(starts[group], starts[group + 1])
+                    if not matches.ignored[i, column]
+                ]
+            table[channel, column] = area_under_curve(found, num_targets, interpolation)
+    return table
+
+
+@pytest.mark.parametrize("interpolation", ["all", "101"])
+@given(
+    seed=st.integers(0, 10**6),
+    counts=st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=1, max_size=4),
+    at_once=st.sampled_from([1, 20, 2**15]),
+)
+@settings(max_examples=60, deadline=None)
+def test_weights_equal_repeated_images_bit_for_bit(interpolation, seed, counts, at_once) -> None:
+    matches = random_matches(seed)
+    weights = torch.tensor([*counts, [1] * 5])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision_recall, "WEIGHTED_AT_ONCE", at_once)
+        tables = average_precision_of_matches(matches, interpolation, weights)
+    for row, table in zip(weights.tolist(), tables, strict=True):
+        np.testing.assert_array_equal(table, slow_weighted(matches, row, interpolation))
+    np.testing.assert_array_equal(tables[-1], average_precision_of_matches(matches, interpolation))
+
+
+def test_weights_beyond_32_bits() -> None:
+    matches = one_channel([0.9, 0.8, 0.7], [0, 2], 2)
+    table = average_precision_of_matches(matches, weights=torch.tensor([[1], [2**31]]))
+    assert table[1].tolist() == table[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (
+            torch.ones(2, dtype=torch.int64),
+            r"expected weights \[b, 1\] of whole numbers, got torch.int64 \[2\]",
+        ),
+        (torch.ones(2, 3, dtype=torch.int64), r"got torch.int64 \[2, 3\]"),
+        (torch.ones(2, 1), r"got torch.float32 \[2, 1\]"),
+        (torch.tensor([[1], [-2]]), "expected weights >= 0, got -2"),
+    ],
+)
+def test_weights_that_are_wrong(weights, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        average_precision_of_matches(one_channel([0.9], [0], 1), weights=weights)

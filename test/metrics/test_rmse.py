@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference.keypoint_cases import cases
-from reference.keypoint_errors import keypoint_errors
+from reference.keypoint_errors import error_rows, image_rmse, keypoint_errors
 
 from keypoint_detection.metrics import KeypointRMSE, keypoint_mean_error, keypoint_rmse
 
@@ -47,6 +47,8 @@ def test_equals_slow_reference(case) -> None:
     mean = math.sqrt(math.fsum(d * d for d in everything) / len(everything)) if everything else math.nan
     assert float(error["value"]) == pytest.approx(mean, rel=1e-12, abs=1e-12, nan_ok=True)
     assert (error["count"], error["missed"]) == (len(everything), sum(missed))
+    expected = image_rmse(error_rows(*case[:4]))
+    assert float(error["image_value"]) == pytest.approx(expected, rel=1e-11, abs=1e-11, nan_ok=True)
 
 
 @given(case=cases(), seed=st.integers(0, 999), batch=st.integers(1, 4))
@@ -57,7 +59,7 @@ def test_batches_and_order_change_no_bit(case, seed: int, batch: int) -> None:
     for part in zip(*(tensor.split(batch) for tensor in case.shuffled(seed).tensors()), strict=True):
         metric.update(*part)
     together, batched = keypoint_rmse(*case.tensors()), metric.compute()
-    for key in ("value", "per_channel"):
+    for key in ("value", "image_value", "per_channel"):
         assert torch.equal(together[key].nan_to_num(-1), batched[key].nan_to_num(-1))
     assert (together["count"], together["missed"]) == (batched["count"], batched["missed"])
 
@@ -91,3 +93,38 @@ def test_is_never_below_the_mean_error_of_the_same_pairs(case) -> None:
     rmse, mean = keypoint_rmse(*case.tensors()), keypoint_mean_error(*case.tensors())
     assert rmse["count"] == mean["count"]
     assert not bool((rmse["per_channel"] < mean["per_channel"] - 1e-12).any())
+
+
+def test_ignored_target_takes_its_detection_and_does_not_count() -> None:
+    # The better detection is on the excluded point: counted, it is 0 px off; unlabelled, the other is 9 px.
+    preds, scores = torch.tensor([[[[9.0, 0.0], [1.0, 0.0]]]]), torch.tensor([[[0.9, 0.8]]])
+    target, visibility = torch.tensor([[[[0.0, 0.0], [9.0, 0.0]]]]), torch.tensor([[[2, 1]]])
+    arguments, ignored = (preds, scores, target, visibility), torch.tensor([[[False, True]]])
+    metric = KeypointRMSE(1)
+    metric.update(*arguments, ignored=ignored)
+    for error in (keypoint_rmse(*arguments, ignored=ignored), metric.compute()):
+        assert (float(error["value"]), error["count"], error["missed"]) == (1.0, 1, 0)
+    assert float(keypoint_rmse(*arguments)["value"]) == pytest.approx(math.sqrt(0.5))
+    assert float(keypoint_rmse(preds, scores, target, visibility - 1)["value"]) == 9.0
+    nothing = keypoint_rmse(preds * torch.nan, scores, target, visibility, ignored=ignored)
+    assert (nothing["count"], nothing["missed"]) == (0, 1)
+
+
+def test_image_value_by_hand() -> None:
+    # sqrt((25 + 4) / 2) in the first image, sqrt(1) in the second, and a third without any pair.
+    preds, scores, target, visibility = (torch.cat([part, part[:1]]) for part in example())
+    preds[2] = torch.nan
+    error = keypoint_rmse(preds, scores, target, visibility)
+    assert float(error["image_value"]) == pytest.approx((math.sqrt(14.5) + 1) / 2, rel=1e-12)
+    assert error["missed"] == 3
+    metric = KeypointRMSE(3)
+    for rows in (slice(2, 3), slice(0, 2)):
+        metric.update(*(part[rows] for part in (preds, scores, target, visibility)))
+    assert metric.compute()["image_value"] == error["image_value"]
+    assert bool(keypoint_rmse(preds[2:], scores[2:], target[2:], visibility[2:])["image_value"].isnan())
+
+
+def test_image_value_of_equal_images_is_the_pooled_one() -> None:
+    preds, scores, target, visibility = (part[:1].repeat(5, *[1] * (part.ndim - 1)) for part in example())
+    error = keypoint_rmse(preds, scores, target, visibility)
+    assert float(error["image_value"]) == pytest.approx(float(error["value"]), rel=1e-11)

@@ -6,23 +6,29 @@ import numpy as np
 
 
 def similarity(detection, target, area=None, sigma=None):
-    """Return how near two points `(x, y)` are: minus the distance, or the OKS when there is an area."""
+    """Return how near two points `(x, y)` are: minus the distance, or with an area the log of the OKS.
+
+    Of the log, since two different exponents may have the same exponential and would tie.
+    """
     squared = (detection[0] - target[0]) ** 2 + (detection[1] - target[1]) ** 2
     if area is None:
         return -math.sqrt(squared)
-    return math.exp(-squared / (2 * area * (2 * sigma) ** 2))
+    return -squared / (2 * area * (2 * sigma) ** 2)
 
 
-def true_positives(detections, scores, targets, threshold, *, areas=None, sigma=None):
-    """Match one image and channel; return `[(score, is_true_positive)]`.
+def take_targets(detections, scores, targets, threshold, *, areas=None, sigmas=None):
+    """Let detections, best score first, take the nearest free target; return the indices that take one.
 
-    `threshold` is the least similarity of a match: minus the pixels, or an OKS.
+    Args:
+        detections: Points by index, a dictionary.
+        threshold: Least similarity of a match: minus the pixels, or the log of an OKS.
     """
     areas = [None] * len(targets) if areas is None else areas
-    free = sorted(range(len(targets)), key=lambda j: (*targets[j], areas[j] or 0))
+    sigmas = [None] * len(targets) if sigmas is None else sigmas
+    free = sorted(range(len(targets)), key=lambda j: (*targets[j], (areas[j] or 0) * (sigmas[j] or 0) ** 2))
     table = {
-        (i, j): similarity(detection, targets[j], areas[j], sigma)
-        for i, detection in enumerate(detections)
+        (i, j): similarity(detection, targets[j], areas[j], sigmas[j])
+        for i, detection in detections.items()
         for j in free
     }
 
@@ -30,14 +36,45 @@ def true_positives(detections, scores, targets, threshold, *, areas=None, sigma=
         nearest = max((table[i, j] for j in range(len(targets))), default=-math.inf)
         return (-scores[i], -nearest, *detections[i])
 
-    found = []
-    for i in sorted(range(len(detections)), key=place):
+    taking = set()
+    for i in sorted(detections, key=place):
         best = max(free, key=lambda j: table[i, j], default=None)
-        hit = best is not None and table[i, best] >= threshold
-        if hit:
+        if best is not None and table[i, best] >= threshold:
             free.remove(best)
-        found.append((scores[i], hit))
-    return found
+            taking.add(i)
+    return taking
+
+
+def true_positives(detections, scores, targets, threshold, **sizes):
+    """Match one image and channel; return `[(score, is_true_positive)]`; see `take_targets`."""
+    hits = take_targets(dict(enumerate(detections)), scores, targets, threshold, **sizes)
+    return [(score, i in hits) for i, score in enumerate(scores)]
+
+
+def inside(point, boxes):
+    """Tell whether a point, counted from the centre of a pixel, is in a box counted from the corner."""
+    x, y = point[0] + 0.5, point[1] + 0.5
+    return any(left <= x <= left + width and top <= y <= top + height for left, top, width, height in boxes)
+
+
+def counted_detections(detections, scores, targets, ignored, threshold, *, boxes=(), areas=None, sigmas=None):
+    """Match one image and channel; return `[(score, is_true_positive)]` of the detections that count.
+
+    Args:
+        ignored: For each target, whether it is neither to be found nor false.
+        boxes: Regions (x, y, width, height) in which a detection is not false.
+    """
+
+    def take(points, of_ignored):
+        chosen = [j for j, flag in enumerate(ignored) if flag == of_ignored]
+        sizes = {"areas": areas, "sigmas": sigmas}
+        sizes = {name: values and [values[j] for j in chosen] for name, values in sizes.items()}
+        return take_targets(points, scores, [targets[j] for j in chosen], threshold, **sizes)
+
+    hits = take(dict(enumerate(detections)), False)
+    rest = {i: xy for i, xy in enumerate(detections) if i not in hits and not inside(xy, boxes)}
+    false = set(rest) - take(rest, True)
+    return [(score, i in hits) for i, score in enumerate(scores) if i in hits or i in false]
 
 
 def area_under_curve(found, num_targets, interpolation="all"):
@@ -63,15 +100,29 @@ def area_under_curve(found, num_targets, interpolation="all"):
 
 
 def average_precision(
-    preds, scores, target, visibility, thresholds, *, areas=None, sigma=None, interpolation="all"
+    preds,
+    scores,
+    target,
+    visibility,
+    thresholds,
+    *,
+    areas=None,
+    sigma=None,
+    interpolation="all",
+    ignored=None,
+    regions=None,
 ):
     """Return the AP table `[c, t]`; NumPy arrays shaped as for `keypoint_average_precision`.
 
     Args:
         areas: `[n, c, m]` for OKS thresholds, else None.
-        sigma: The keypoint constant for OKS.
+        sigma: The keypoint constant for OKS, one or `[n, c, m]`.
+        ignored: `[n, c, m]` booleans, or None.
+        regions: `[n, r, 4]` boxes, or None.
     """
     n, c = preds.shape[:2]
+    ignored = np.zeros(target.shape[:3], dtype=bool) if ignored is None else ignored
+    sigmas = np.broadcast_to(1.0 if sigma is None else sigma, target.shape[:3])
     table = np.full((c, len(thresholds)), np.nan)
     for channel in range(c):
         for column, threshold in enumerate(thresholds):
@@ -83,14 +134,18 @@ def average_precision(
                     for j, xy in enumerate(target[image, channel])
                     if visibility[image, channel, j] > 0 and np.isfinite(xy).all()
                 ]
-                num_targets += len(there)
-                found += true_positives(
+                num_targets += sum(not ignored[image, channel, j] for j in there)
+                found += counted_detections(
                     [tuple(preds[image, channel, i].tolist()) for i in kept],
                     [float(scores[image, channel, i]) for i in kept],
                     [tuple(target[image, channel, j].tolist()) for j in there],
-                    -threshold if areas is None else threshold,
+                    [bool(ignored[image, channel, j]) for j in there],
+                    -threshold if areas is None else math.log(threshold),
+                    boxes=[]
+                    if regions is None
+                    else [box for box in regions[image] if np.isfinite(box).all()],
                     areas=None if areas is None else [float(areas[image, channel, j]) for j in there],
-                    sigma=sigma,
+                    sigmas=None if areas is None else [float(sigmas[image, channel, j]) for j in there],
                 )
             table[channel, column] = area_under_curve(found, num_targets, interpolation)
     return table

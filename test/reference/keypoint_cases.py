@@ -15,10 +15,21 @@ class Case(NamedTuple):
     target: np.ndarray
     visibility: np.ndarray
     areas: np.ndarray
+    ignored: np.ndarray
+    regions: np.ndarray
+    sigmas: np.ndarray
 
     def tensors(self):
         """Return preds, scores, target, visibility as tensors."""
         return tuple(torch.from_numpy(array) for array in self[:4])
+
+    def ignoring(self):
+        """Return what is to be ignored as keywords."""
+        return {name: torch.from_numpy(getattr(self, name)) for name in ("ignored", "regions")}
+
+    def repeated(self, counts):
+        """Return the case with image i `counts[i]` times."""
+        return Case(*(np.repeat(array, counts, axis=0) for array in self))
 
     def shuffled(self, seed):
         """Return the same points with images, detections and targets in another order."""
@@ -31,6 +42,9 @@ class Case(NamedTuple):
             self.target[images][:, :, targets],
             self.visibility[images][:, :, targets],
             self.areas[images][:, :, targets],
+            self.ignored[images][:, :, targets],
+            self.regions[images][:, rng.permutation(self.regions.shape[1])],
+            self.sigmas[images][:, :, targets],
         )
 
 
@@ -51,7 +65,14 @@ def make_case(seed, sizes, grid=6, score_levels=4):
     visibility = rng.integers(0, 3, (n, c, m)).astype(np.uint8)
     target[(visibility == 0) & (rng.random((n, c, m)) < 0.5)] = np.nan
     scores = rng.integers(0, score_levels, (n, c, k)) / 4 if score_levels else rng.random((n, c, k))
-    return Case(preds, scores, target, visibility, rng.choice([4.0, 9.0, 16.0], (n, c, m)))
+    areas = rng.choice([4.0, 9.0, 16.0], (n, c, m))
+    ignored = rng.random((n, c, m)) < 0.4
+    corners, sides = rng.integers(-1, 6, (n, 2, 2)), rng.integers(0, 4, (n, 2, 2))
+    regions = np.concatenate([corners, sides], axis=2) + rng.choice([0.0, 0.5], (n, 2, 4))
+    regions[rng.random((n, 2)) < 0.6] = np.nan
+    return Case(
+        preds, scores, target, visibility, areas, ignored, regions, rng.choice([0.15, 0.3, 0.6], (n, c, m))
+    )
 
 
 def cases(**options):
