@@ -7,6 +7,7 @@ coordinate.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import cv2
@@ -58,6 +59,32 @@ def similarity_affine(
     source_centre = np.array([(from_hw[1] - 1) / 2, (from_hw[0] - 1) / 2])
     frame_centre = np.array([(to_hw[1] - 1) / 2, (to_hw[0] - 1) / 2]) + np.asarray(shift_xy)
     return np.column_stack([linear, frame_centre - linear @ source_centre])
+
+
+def box_affine(
+    box_xywh: Sequence[float] | NDArray[np.floating], to_hw: tuple[int, int], padding: float = 1.25
+) -> Affine:
+    """Return the map that shows a box centred in a frame, as large as fits with its aspect ratio kept.
+
+    Args:
+        box_xywh: COCO's x, y, width, height in pixels, counted from the corner of the image: the centre of
+            the box is at `(x + width / 2 - 0.5, y + height / 2 - 0.5)`.
+        to_hw: Height and width of the frame in pixels.
+        padding: The box is first enlarged by this factor about its centre, > 0.
+
+    Raises:
+        ValueError: The box has no positive finite size.
+    """
+    x, y, width, height = (float(value) for value in box_xywh)
+    if not (np.isfinite([x, y, width, height]).all() and width > 0 and height > 0):
+        raise ValueError(
+            "expected a box (x, y, width, height) of finite numbers with width and height above 0, got "
+            f"({x:g}, {y:g}, {width:g}, {height:g}); correct it or leave it out"
+        )
+    scale = min(to_hw[0] / (padding * height), to_hw[1] / (padding * width))
+    centre = np.array([x + width / 2 - 0.5, y + height / 2 - 0.5])
+    frame_centre = np.array([(to_hw[1] - 1) / 2, (to_hw[0] - 1) / 2])
+    return np.column_stack([scale * np.eye(2), frame_centre - scale * centre])
 
 
 def horizontal_flip_affine(width: int) -> Affine:

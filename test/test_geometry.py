@@ -9,6 +9,7 @@ from reference.dots import centroid, draw_dot
 
 from keypoint_detection.geometry import (
     PAD_VALUE,
+    box_affine,
     compose,
     heatmap_to_image,
     horizontal_flip_affine,
@@ -50,6 +51,44 @@ def test_letterbox_fits_centred_with_the_aspect_ratio_kept() -> None:
     assert mapped(affine, (0.0, 0.0), (39.0, 19.0)) == [[0.0, 10.0], [39.0, 29.0]]
     affine = letterbox_affine((100, 50), (50, 50))  # scale 1/2, 12.5 columns left and right
     assert mapped(affine, (-0.5, -0.5), (49.5, 99.5)) == [[12.0, -0.5], [37.0, 49.5]]
+
+
+def test_a_box_is_centred_in_its_frame_with_the_aspect_ratio_kept() -> None:
+    # From the corner of the image, columns 10 to 30 and rows 20 to 60: the centre is at pixel (19.5, 39.5).
+    affine = box_affine((10, 20, 20, 40), (80, 80), padding=1.0)  # scale 2, twenty columns left and right
+    assert mapped(affine, (19.5, 39.5), (9.5, 19.5), (29.5, 59.5)) == [
+        [39.5, 39.5],
+        [19.5, -0.5],
+        [59.5, 79.5],
+    ]
+    affine = box_affine((10, 20, 20, 40), (60, 100), padding=1.25)  # scale 60 / 50
+    assert np.allclose(mapped(affine, (19.5, 39.5), (9.5, 19.5)), [[49.5, 29.5], [37.5, 5.5]])
+    whole = box_affine((0, 0, 50, 100), (50, 50), padding=1.0)
+    assert np.allclose(whole, letterbox_affine((100, 50), (50, 50)))
+
+
+@given(
+    st.tuples(st.floats(-50, 200), st.floats(-50, 200), st.floats(0.5, 300), st.floats(0.5, 300)),
+    st.floats(0.5, 3.0),
+)
+def test_the_enlarged_box_fills_one_side_of_the_frame(
+    box: tuple[float, float, float, float], padding: float
+) -> None:
+    to_hw = (96, 72)
+    x, y, width, height = box
+    corners = np.array([(x - 0.5, y - 0.5), (x + width - 0.5, y + height - 0.5)])
+    middle = corners.mean(0)
+    low, high = transform_points(box_affine(box, to_hw, padding), middle + padding * (corners - middle))
+    assert np.allclose(low + high, (71, 95))  # centred
+    share = (high - low) / (72, 96)
+    assert share.max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 5), (0, 0, 5, -1), (NAN, 0, 5, 5), (0, 0, math.inf, 5)])
+def test_a_box_without_size_is_an_error(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ValueError, match=r"^expected a box .*, got \(") as error:
+        box_affine(box, (64, 64))
+    assert "\n" not in str(error.value)
 
 
 def test_rotation_is_clockwise_on_screen_about_the_centre() -> None:
@@ -174,6 +213,7 @@ def test_nothing_to_do_returns_the_image_itself() -> None:
 
 
 OFFERED = {
+    "box": (box_affine((50, 30, 60, 70), (96, 72)), (96, 72)),
     "identity": (identity_affine(), IMAGE_HW),
     "enlarge": (resize_affine(IMAGE_HW, (300, 410)), (300, 410)),
     "shrink": (resize_affine(IMAGE_HW, (70, 110)), (70, 110)),

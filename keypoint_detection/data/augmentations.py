@@ -103,34 +103,52 @@ class Augmenter:
         to_hw: tuple[int, int],
         generator: Generator,
         points: NDArray[np.floating] | None = None,
+        *,
+        base: Affine | None = None,
     ) -> tuple[NDArray[np.uint8], Affine]:
-        """Fit an image into a frame with its aspect ratio kept, changed at random.
+        """Fit an image, or the part of it that a map shows, into a frame and change it at random.
 
         Args:
             image: `[h, w, c]`, uint8; colours change as RGB where c is 3.
             to_hw: Height and width of the frame.
             generator: Source of all randomness: the same state gives the same result.
             points: `[p, 2]`, keypoints in pixels of `image` that should stay in the frame.
+            base: As in `random_affine`.
 
         Returns:
             The new image `[to_h, to_w, c]`, uint8, and the affine from pixels of `image` to pixels of the
             frame.
         """
-        affine = self.random_affine((image.shape[0], image.shape[1]), to_hw, generator)
+        affine = self.random_affine((image.shape[0], image.shape[1]), to_hw, generator, base=base)
         margin_xy = generator.uniform(0.0, _LARGEST_MARGIN) * np.array(to_hw[::-1])
         if generator.random() < self.config.keep_keypoints and points is not None and len(points):
             affine = shift_into_frame(affine, points, to_hw, margin_xy)
         return self.change_values(warp_image(image, affine, to_hw), generator), affine
 
-    def random_affine(self, from_hw: tuple[int, int], to_hw: tuple[int, int], generator: Generator) -> Affine:
-        """Draw the map from an image into a frame: letterbox, scale, rotation, shift and flips in one."""
+    def random_affine(
+        self,
+        from_hw: tuple[int, int],
+        to_hw: tuple[int, int],
+        generator: Generator,
+        *,
+        base: Affine | None = None,
+    ) -> Affine:
+        """Draw the map from an image into a frame: a fixed one, then scale, rotation, shift and flips.
+
+        Args:
+            from_hw: Height and width of the image in pixels.
+            to_hw: Height and width of the frame in pixels.
+            generator: Source of all randomness.
+            base: `[2, 3]`, the map from image to frame without any change, such as that of a box; None is
+                the letterbox. What is random happens about the centre of the frame after it.
+        """
         config = self.config
-        fit = letterbox_affine(from_hw, to_hw)[0, 0]
+        fit = letterbox_affine(from_hw, to_hw) if base is None else base
         zoom = config.scale ** generator.uniform(-1.0, 1.0)
         degrees = _around_zero(generator, config.rotation_degrees)
         shift_x = _around_zero(generator, config.translation) * to_hw[1]
         shift_y = _around_zero(generator, config.translation) * to_hw[0]
-        affine = similarity_affine(from_hw, to_hw, fit * zoom, degrees, (shift_x, shift_y))
+        affine = compose(fit, similarity_affine(to_hw, to_hw, zoom, degrees, (shift_x, shift_y)))
         if generator.random() < config.horizontal_flip:
             affine = compose(affine, horizontal_flip_affine(to_hw[1]))
         if generator.random() < config.vertical_flip:

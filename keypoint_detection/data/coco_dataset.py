@@ -1,4 +1,4 @@
-"""Samples of a COCO keypoint file: an image in the network's frame, and its keypoints grouped by channel."""
+"""Samples of a COCO keypoint file: an image, or a crop of an instance, and its keypoints by channel."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +15,11 @@ from keypoint_detection.data.augmentations import Augmenter
 from keypoint_detection.data.channels import Channels, parse_channels
 from keypoint_detection.data.coco_dataset_table import KeypointTable, read_table
 from keypoint_detection.data.imageloader import ImageError, ImageLoader
+from keypoint_detection.data.instance_crops import InstanceCrops
 from keypoint_detection.geometry import (
     PAD_VALUE,
     Affine,
-    identity_affine,
+    box_affine,
     invert,
     is_inside,
     letterbox_affine,
@@ -28,36 +29,45 @@ from keypoint_detection.geometry import (
 
 
 class Batch(TypedDict):
-    """Hold n images; c channels, k = the most keypoints of a channel in the batch, padded with NaN.
+    """Hold n images or crops; c channels, k = the most keypoints of a channel in the batch, padded with NaN.
+
+    What is said of an image's instances holds for a crop of its one instance; a detected box has none.
 
     Attributes:
         image: uint8 `[n, c_in, h, w]`; smaller images are padded at the right and the bottom.
         keypoints: float32 `[n, c, k, 2]`, (x, y) in pixels of `image`.
         visibility: uint8 `[n, c, k]`, COCO's flag as the file has it; 0 for padding.
         keypoint_area: float32 `[n, c, k]`, the `area` of each keypoint's instance.
+        keypoint_sigma: float32 `[n, c, k]`, the OKS constant of each keypoint's name; NaN where unknown.
+        keypoint_length: float32 `[n, c, k]`, original pixels, the length that errors on each keypoint's
+            instance are divided by; NaN where unknown.
         to_image: float32 `[n, 2, 3]`, from pixels of `image` to pixels of the original.
         image_id: int64 `[n]`.
-        image_hw: int64 `[n, 2]`, size of the original.
+        image_hw: int64 `[n, 2]`, size of the original, the whole image.
         input_hw: int64 `[n, 2]`, size before the batch was padded.
         area: per image float32 `[instances]`, square pixels of the original: the file's, else that of the
             box, else NaN.
         box: per image float32 `[instances, 4]`, (x, y, width, height) in the original, NaN where missing.
+        crowd_box: per image float32 `[r, 4]`, likewise, the crowd regions of the whole image.
     """
 
     image: Tensor
     keypoints: Tensor
     visibility: Tensor
     keypoint_area: Tensor
+    keypoint_sigma: Tensor
+    keypoint_length: Tensor
     to_image: Tensor
     image_id: Tensor
     image_hw: Tensor
     input_hw: Tensor
     area: list[Tensor]
     box: list[Tensor]
+    crowd_box: list[Tensor]
 
 
 class COCOKeypointsDataset(Dataset[dict[str, Any]]):
-    """Give every image of a COCO keypoint file, with or without annotations, and its keypoints by channel."""
+    """Give every image of a COCO keypoint file, with or without annotations, or crops of its instances."""
 
     def __init__(
         self,
@@ -69,6 +79,9 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
         augmenter: Augmenter | None = None,
         image_ids: Iterable[int] | None = None,
         cache_bytes: int = 0,
+        crops: InstanceCrops | None = None,
+        lengths: NDArray[np.floating] | None = None,
+        sigmas: NDArray[np.floating] | None = None,
     ) -> None:
         """Read the file, if it is not read yet, and check that it has the names and the images.
 
@@ -80,29 +93,38 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
             augmenter: Changes every sample at random; None changes nothing.
             image_ids: Only these images, in this order; None takes all.
             cache_bytes: Memory of each process for decoded images.
+            crops: One sample per crop instead of per image, scaled to `image_size`, with the keypoints of its
+                own instance alone.
+            lengths: `[m]`, a length in original pixels per instance of the table, for `keypoint_length`.
+            sigmas: `[names]`, an OKS constant per keypoint name of the table, for `keypoint_sigma`.
 
         Raises:
             FileNotFoundError: The file or images are missing.
-            ValueError: The file is not valid, lacks a name, or lacks one of `image_ids`.
+            ValueError: The file is not valid, lacks a name, or lacks one of `image_ids`; crops without
+                `image_size` or with `image_ids`; lengths or sigmas of another number.
         """
         is_table = isinstance(json_dataset_path, KeypointTable)
         self.table = json_dataset_path if is_table else read_table(json_dataset_path)
         self.channels = channels_of(self.table, channels)
-        self.image_size = image_size
-        self.augmenter = augmenter
-        self._rows = _rows_of(self.table, image_ids)
+        self.image_size, self.augmenter, self.crops = image_size, augmenter, crops
+        if crops is not None and (image_size is None or image_ids is not None):
+            raise ValueError("crops: expected an image_size such as (256, 192) for them and no image_ids")
+        self._rows, self._instances, self._points = _spans(self.table, image_ids, crops)
         self._loader = ImageLoader(n_channels_in, cache_bytes=cache_bytes)
+        self._latest: tuple[int, NDArray[np.uint8]] | None = None
         names = self.table.names
         self._feeds = np.array([[name in channel for name in names] for channel in self.channels], bool)
         swap = augmenter.swap if augmenter is not None else {}
         self._mirrored_name = np.array([names.index(swap.get(name, name)) for name in names], np.int64)
+        self._lengths = _one_each("lengths", lengths, len(self.table.area))
+        self._sigmas = _one_each("sigmas", sigmas, len(names))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def image_ids(self) -> list[int]:
-        """Return the COCO id of each sample."""
+        """Return the COCO id of the image of each sample."""
         return self.table.image_ids[self._rows].tolist()
 
     def file_name(self, image_id: int) -> str:
@@ -121,21 +143,24 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
         """
         position, seed = index if isinstance(index, tuple) else (index, None)
         row = int(self._rows[position])
-        image, to_input = self._to_input(self._load(row), row, seed)
+        instances, points = slice(*self._instances[position]), slice(*self._points[position])
+        image, to_input = self._to_input(self._load(row), position, seed)
         input_hw = (image.shape[0], image.shape[1])
-        instances = slice(*self.table.first_instance[row : row + 2])
         return {
             "image": channels_first(image),
-            **self._keypoints(row, to_input, input_hw),
+            **self._keypoints(points, to_input, input_hw),
             "to_image": invert(to_input).astype(np.float32),
             "image_id": int(self.table.image_ids[row]),
             "image_hw": tuple(self.table.image_hw[row].tolist()),
             "input_hw": input_hw,
             "area": self.table.area[instances],
             "box": self.table.box[instances],
+            "crowd_box": self.table.crowd_box[slice(*self.table.first_crowd[row : row + 2])],
         }
 
     def _load(self, row: int) -> NDArray[np.uint8]:
+        if self._latest is not None and self._latest[0] == row:
+            return self._latest[1]
         image = self._loader(self.table.image_path(row))
         height, width = self.table.image_hw[row].tolist()
         if image.shape[:2] != (height, width):
@@ -144,45 +169,50 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
                 f"{self.table.json_path} says, got {image.shape[1]}x{image.shape[0]} (turned as its EXIF "
                 "data says, if it has any); correct one of the two"
             )
+        if self.crops is not None:
+            self._latest = row, image  # in order, the crops of an image come one after the other
         return image
 
     def _to_input(
-        self, image: NDArray[np.uint8], row: int, seed: int | None
+        self, image: NDArray[np.uint8], position: int, seed: int | None
     ) -> tuple[NDArray[np.uint8], Affine]:
-        """Return the image in the network's frame, and the affine into it."""
+        """Return the image or its crop in the network's frame, and the affine into it."""
         image_hw = (image.shape[0], image.shape[1])
         input_hw = self.image_size or image_hw
-        if self.augmenter is not None:
-            drawn = int(torch.randint(2**62, ())) if seed is None else seed
-            points = self.table.xy[slice(*self.table.first_point[row : row + 2])]
-            return self.augmenter(image, input_hw, np.random.default_rng(drawn), points)
-        if self.image_size is None:
-            return image, identity_affine()
-        affine = letterbox_affine(image_hw, input_hw)
-        return warp_image(image, affine, input_hw), affine
+        if self.crops is None:
+            base = letterbox_affine(image_hw, input_hw)
+        else:
+            base = box_affine(self.crops.box[position], input_hw, self.crops.padding)
+        if self.augmenter is None:
+            return warp_image(image, base, input_hw), base
+        drawn = int(torch.randint(2**62, ())) if seed is None else seed
+        points = self.table.xy[slice(*self._points[position])]
+        return self.augmenter(image, input_hw, np.random.default_rng(drawn), points, base=base)
 
-    def _keypoints(self, row: int, to_input: Affine, input_hw: tuple[int, int]) -> dict[str, NDArray]:
-        """Return `keypoints`, `visibility` and `keypoint_area` of an image, by channel."""
+    def _keypoints(self, points: slice, to_input: Affine, input_hw: tuple[int, int]) -> dict[str, NDArray]:
+        """Return what `Batch` says of points of the table, by channel."""
         table = self.table
-        points = slice(*table.first_point[row : row + 2])
         xy = transform_points(to_input, table.xy[points])
-        visibility, area = table.visibility[points], table.area[table.instance[points]]
-        names = table.name_index[points]
+        names, instance = table.name_index[points], table.instance[points]
         if np.linalg.det(to_input[:, :2]) < 0:
             names = self._mirrored_name[names]
         # Without augmentation a point of the image stays in the frame; rounding must not lose one on the
-        # border.
+        # border. One that its own box leaves out of a crop stays a label: it is there to be found or missed.
         inside = is_inside(xy, input_hw) if self.augmenter is not None else np.ones(len(xy), bool)
         channel, point = np.nonzero(self._feeds[:, names] & inside)
         counts = np.bincount(channel, minlength=len(self.channels))
         slot = np.arange(len(channel)) - np.repeat(np.cumsum(counts) - counts, counts)
         shape = (len(self.channels), max(int(counts.max()), 1))
-        grouped = {
-            "keypoints": np.full((*shape, 2), np.nan, np.float32),
-            "visibility": np.zeros(shape, np.uint8),
-            "keypoint_area": np.full(shape, np.nan, np.float32),
+        fields: dict[str, tuple[NDArray, float]] = {
+            "keypoints": (xy.astype(np.float32), np.nan),
+            "visibility": (table.visibility[points], 0),
+            "keypoint_area": (table.area[instance], np.nan),
+            "keypoint_sigma": (self._sigmas[names], np.nan),
+            "keypoint_length": (self._lengths[instance], np.nan),
         }
-        for key, values in zip(grouped, (xy, visibility, area), strict=True):
+        grouped = {}
+        for key, (values, padding) in fields.items():
+            grouped[key] = np.full((*shape, *values.shape[1:]), padding, values.dtype)
             grouped[key][channel, slot] = values[point]
         return grouped
 
@@ -202,12 +232,15 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
         keypoints=_stack_channels(samples, "keypoints", np.nan),
         visibility=_stack_channels(samples, "visibility", 0),
         keypoint_area=_stack_channels(samples, "keypoint_area", np.nan),
+        keypoint_sigma=_stack_channels(samples, "keypoint_sigma", np.nan),
+        keypoint_length=_stack_channels(samples, "keypoint_length", np.nan),
         to_image=torch.from_numpy(np.stack([sample["to_image"] for sample in samples])),
         image_id=torch.tensor([sample["image_id"] for sample in samples]),
         image_hw=torch.tensor([sample["image_hw"] for sample in samples]),
         input_hw=torch.tensor([sample["input_hw"] for sample in samples]),
-        area=[torch.from_numpy(sample["area"].copy()) for sample in samples],
-        box=[torch.from_numpy(sample["box"].copy()) for sample in samples],
+        area=_listed(samples, "area"),
+        box=_listed(samples, "box"),
+        crowd_box=_listed(samples, "crowd_box"),
     )
 
 
@@ -234,13 +267,26 @@ def _stack_channels(samples: Sequence[Mapping[str, Any]], key: str, padding: flo
     return torch.from_numpy(stacked)
 
 
-def _rows_of(table: KeypointTable, image_ids: Iterable[int] | None) -> NDArray[np.int64]:
-    if image_ids is None:
-        return np.arange(len(table.image_ids))
-    row_by_id = {image_id: row for row, image_id in enumerate(table.image_ids.tolist())}
-    rows = []
-    for image_id in image_ids:
-        if image_id not in row_by_id:
-            raise ValueError(f"{table.json_path}: expected image ids of this file, got {image_id}")
-        rows.append(row_by_id[image_id])
-    return np.array(rows, np.int64)
+def _listed(samples: Sequence[Mapping[str, Any]], key: str) -> list[Tensor]:
+    return [torch.from_numpy(sample[key].copy()) for sample in samples]
+
+
+def _spans(
+    table: KeypointTable, image_ids: Iterable[int] | None, crops: InstanceCrops | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return of s samples the image row `[s]`, and first and last + 1 instance and point, `[s, 2]` each."""
+    if crops is not None:
+        found = crops.instance < 0
+        instances = np.where(found[:, None], 0, crops.instance[:, None] + [0, 1])
+        return crops.row, instances, np.searchsorted(table.instance, instances)
+    rows = np.arange(len(table.image_ids)) if image_ids is None else table.rows_of(image_ids)
+    edges = rows[:, None] + [0, 1]
+    return rows, table.first_instance[edges], table.first_point[edges]
+
+
+def _one_each(name: str, values: NDArray[np.floating] | None, count: int) -> NDArray[np.float32]:
+    if values is None:
+        return np.full(count, np.nan, np.float32)
+    if np.shape(values) != (count,):
+        raise ValueError(f"{name}: expected {count} numbers, got an array of shape {np.shape(values)}")
+    return np.asarray(values, np.float32)

@@ -1,30 +1,31 @@
 """The data of a training: which images belong to which part, and the loaders that bring them."""
 
 import logging
-import os
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
-from torch import distributed
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
 
 from keypoint_detection.data.augmentations import AugmentationConfig, Augmenter
 from keypoint_detection.data.channels import Channels, channel_name, mirror_names
-from keypoint_detection.data.coco_dataset import COCOKeypointsDataset, channels_of, collate
+from keypoint_detection.data.coco_dataset import COCOKeypointsDataset, channels_of
 from keypoint_detection.data.coco_dataset_table import KeypointTable, read_table
+from keypoint_detection.data.datamodule_loaders import make_dataloader
+from keypoint_detection.data.instance_crops import label_crops
 from keypoint_detection.data.splits import random_split
 
 logger = logging.getLogger("keypoint_detection")
 
-FEW_IMAGES = 8
-"""Up to here loading in the main process is quicker than starting workers."""
+INPUT_MODES = ("image", "instance")
+LEAST_BOX_PADDING = 0.5
+"""Below half its size a box no longer shows the instance."""
 
 
 class KeypointsDataModule(LightningDataModule):
@@ -56,6 +57,10 @@ class KeypointsDataModule(LightningDataModule):
         augmentation: AugmentationConfig | None = None,
         symmetric_keypoints: Sequence[Sequence[str]] | None = None,
         image_cache_bytes: int = 0,
+        input_mode: str = "image",
+        box_padding: float = 1.25,
+        sigmas: Mapping[str, float] | None = None,
+        lengths: Callable[[KeypointTable], NDArray[np.floating]] | None = None,
     ) -> None:
         """Read and check the files.
 
@@ -76,16 +81,23 @@ class KeypointsDataModule(LightningDataModule):
             augmentation: Strengths; None takes the defaults.
             symmetric_keypoints: Pairs of names that a mirror exchanges; None finds them from the names.
             image_cache_bytes: Memory of each loader process for decoded images.
+            input_mode: `"image"` for whole images, `"instance"` for a crop of every labelled instance; the
+                split is one of images all the same.
+            box_padding: Each box is enlarged by this factor for its crop, at least 0.5.
+            sigmas: OKS constants by keypoint name, for `keypoint_sigma`; a name without one gets NaN.
+            lengths: Gives `[m]` lengths in original pixels, one per instance of a file, for
+                `keypoint_length`; called once per file.
 
         Raises:
             FileNotFoundError: A file, its folder, or an image is missing.
-            ValueError: A file is not valid, or a channel has no keypoint to learn from.
+            ValueError: A file is not valid, a channel has no keypoint to learn from, or in instance mode
+                there is no `image_size`, or no instance in a part of the data.
         """
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        if image_size is not None and min(image_size) < 1:
-            raise ValueError(f"image_size: expected height and width of at least 1, got {tuple(image_size)}")
+        _check_input(input_mode, image_size, box_padding)
+        self._box_padding = box_padding if input_mode == "instance" else None
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self._json_dataset_img_size = json_dataset_img_size
         self._sample_options: dict[str, Any] = {
@@ -97,19 +109,22 @@ class KeypointsDataModule(LightningDataModule):
         self.keypoint_names = table.names
         self.channels = channels_of(table, keypoint_channel_configuration)
         check_learnable(table, self.channels)
+        targets = _targets(table, sigmas, lengths)
         train_ids, validation = None, None
         if json_validation_dataset_path is not None:
-            validation = self._dataset(self._read(json_validation_dataset_path))
+            other = self._read(json_validation_dataset_path)
+            validation = self._dataset(other, _targets(other, sigmas, lengths))
         elif validation_split_ratio != 0:
             train_ids, held_out = random_split(table.image_ids.tolist(), validation_split_ratio, seed)
-            validation = self._dataset(table, held_out)
+            validation = self._dataset(table, targets, held_out)
         augmenter = None
         if augment_train:
             augmenter = self._augmenter(augmentation or AugmentationConfig(), symmetric_keypoints)
-        self.train_dataset = self._dataset(table, train_ids, augmenter)
-        self.validation_dataset = validation
-        test_table = None if json_test_dataset_path is None else self._read(json_test_dataset_path)
-        self.test_dataset = test_table and self._dataset(test_table)
+        self.train_dataset = self._dataset(table, targets, train_ids, augmenter)
+        self.validation_dataset, self.test_dataset = validation, None
+        if json_test_dataset_path is not None:
+            other = self._read(json_test_dataset_path)
+            self.test_dataset = self._dataset(other, _targets(other, sigmas, lengths))
 
     def train_dataloader(self) -> DataLoader:
         """Return the training samples, in a new order and newly augmented every epoch."""
@@ -136,10 +151,24 @@ class KeypointsDataModule(LightningDataModule):
         return read_table(path)
 
     def _dataset(
-        self, table: KeypointTable, image_ids: list[int] | None = None, augmenter: Augmenter | None = None
+        self,
+        table: KeypointTable,
+        targets: dict[str, Any],
+        image_ids: list[int] | None = None,
+        augmenter: Augmenter | None = None,
     ) -> COCOKeypointsDataset:
-        chosen = {"image_ids": image_ids, "augmenter": augmenter}
-        return COCOKeypointsDataset(table, self.channels, **chosen, **self._sample_options)
+        chosen: dict[str, Any] = {"image_ids": image_ids}
+        if self._box_padding is not None:
+            crops = label_crops(table, self._box_padding, image_ids)
+            if not len(crops):
+                count = len(table.image_ids if image_ids is None else image_ids)
+                raise ValueError(
+                    f"{table.json_path}: expected instances with labelled keypoints in every part of the "
+                    f"data, got none in one of {count} images; give other images, or another --seed"
+                )
+            chosen = {"crops": crops}
+        options = {**self._sample_options, **targets, **chosen}
+        return COCOKeypointsDataset(table, self.channels, augmenter=augmenter, **options)
 
     def _augmenter(self, config: AugmentationConfig, pairs: Sequence[Sequence[str]] | None) -> Augmenter:
         """Return the augmenter, without flips when a name that a mirror would exchange has no partner."""
@@ -156,67 +185,30 @@ class KeypointsDataModule(LightningDataModule):
         return Augmenter(config, mirror.swap)
 
 
-class SeededSampler(DistributedSampler[tuple[int, int]]):
-    """Shuffle, and send a seed along with each position, both fixed by the seed, the epoch and the position.
-
-    So a run is the same for any number of workers, and they may live on from epoch to epoch. Lightning sets
-    the epoch, also when it resumes, and takes the sampler as it is on several devices; in a plain loop the
-    epoch counts up.
-    """
-
-    def __init__(self, dataset: Dataset, seed: int) -> None:
-        ready = distributed.is_available() and distributed.is_initialized()
-        replicas, rank = (distributed.get_world_size(), distributed.get_rank()) if ready else (1, 0)
-        super().__init__(dataset, replicas, rank, shuffle=True, seed=seed)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, positions = self.epoch, [int(position) for position in super().__iter__()]  # pyright: ignore
-        self.set_epoch(epoch + 1)
-        for position in positions:
-            entropy = np.random.SeedSequence((self.seed, epoch, position))
-            yield position, int(entropy.generate_state(1, np.uint64)[0])
+def _check_input(input_mode: str, image_size: tuple[int, int] | None, box_padding: float) -> None:
+    if image_size is not None and min(image_size) < 1:
+        raise ValueError(f"image_size: expected height and width of at least 1, got {tuple(image_size)}")
+    if input_mode not in INPUT_MODES:
+        raise ValueError(f"input_mode: expected {' or '.join(INPUT_MODES)}, got {input_mode!r}")
+    if input_mode == "instance" and image_size is None:
+        raise ValueError(
+            "input_mode instance: expected the size of the crops, got none; add such as --image_size 256x192"
+        )
+    if not LEAST_BOX_PADDING <= box_padding < math.inf:
+        raise ValueError(
+            f"box_padding: expected a factor of at least {LEAST_BOX_PADDING:g}, such as 1.25, got "
+            f"{box_padding:g}"
+        )
 
 
-def make_dataloader(
-    dataset: Dataset,
-    batch_size: int,
-    *,
-    num_workers: int | None = None,
-    shuffle_seed: int | None = None,
-    collate_fn: Callable[[list], Any] = collate,
-) -> DataLoader:
-    """Return a loader whose workers stay alive and keep to one thread each.
-
-    Args:
-        dataset: Its samples, taken by position, or by (position, seed) when shuffled.
-        batch_size: Images per batch; the last batch may be smaller.
-        num_workers: Loader processes; None chooses, see `default_num_workers`.
-        shuffle_seed: Shuffle by this seed; None keeps the order.
-        collate_fn: Makes a batch of samples.
-    """
-    workers = default_num_workers(len(dataset)) if num_workers is None else num_workers  # pyright: ignore
-    return DataLoader(
-        dataset,
-        batch_size,
-        sampler=None if shuffle_seed is None else SeededSampler(dataset, shuffle_seed),
-        num_workers=workers,
-        collate_fn=collate_fn,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=limit_threads,
-    )
-
-
-def default_num_workers(n_images: int) -> int:
-    """Return one worker per core that this process may use, 4 at most, and none for a few images."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if n_images <= FEW_IMAGES else min(4, cores)
-
-
-def limit_threads(worker_id: int) -> None:
-    """Keep a loader process to one thread: OpenCV and torch would otherwise start one per core in each."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+def _targets(
+    table: KeypointTable,
+    sigmas: Mapping[str, float] | None,
+    lengths: Callable[[KeypointTable], NDArray[np.floating]] | None,
+) -> dict[str, Any]:
+    """Return the arrays of a file that samples take: a sigma per name and a length per instance."""
+    by_name = None if sigmas is None else np.array([sigmas.get(name, np.nan) for name in table.names])
+    return {"sigmas": by_name, "lengths": None if lengths is None else lengths(table)}
 
 
 def resized_dataset_path(path: str | Path, size: str) -> Path:

@@ -17,10 +17,13 @@ from keypoint_detection.data.augmentations import (
     shift_into_frame,
 )
 from keypoint_detection.geometry import (
+    box_affine,
+    compose,
     identity_affine,
     invert,
     is_inside,
     letterbox_affine,
+    similarity_affine,
     transform_points,
 )
 
@@ -55,6 +58,38 @@ def test_zero_strengths_leave_a_letterbox() -> None:
     assert np.array_equal(augmented, image)
     affine = Augmenter(NONE).random_affine(IMAGE_HW, TO_HW, generator())
     assert np.allclose(affine, letterbox_affine(IMAGE_HW, TO_HW))
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_letterbox_and_change_are_one_similarity(seed: int) -> None:
+    config = dataclasses.replace(NONE, scale=1.5, rotation_degrees=180.0, translation=0.2)
+    draws = generator(seed)
+    zoom, degrees = 1.5 ** draws.uniform(-1, 1), draws.uniform(-180, 180)
+    shift_xy = (draws.uniform(-0.2, 0.2) * TO_HW[1], draws.uniform(-0.2, 0.2) * TO_HW[0])
+    fit = TO_HW[1] / IMAGE_HW[1]
+    expected = similarity_affine(IMAGE_HW, TO_HW, fit * zoom, degrees, shift_xy)
+    affine = Augmenter(config).random_affine(IMAGE_HW, TO_HW, generator(seed))
+    assert np.abs(affine - expected).max() <= 1e-9
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None)
+def test_a_box_is_changed_about_the_centre_of_its_frame(seed: int) -> None:
+    base, config = box_affine((30, 20, 24, 40), TO_HW), AugmentationConfig(translation=0.0)
+    affine = Augmenter(config).random_affine(IMAGE_HW, TO_HW, generator(seed), base=base)
+    centre = transform_points(affine, np.array([30 + 12 - 0.5, 20 + 20 - 0.5]))
+    assert np.allclose(centre, ((TO_HW[1] - 1) / 2, (TO_HW[0] - 1) / 2))
+    scale = np.sqrt(abs(np.linalg.det(affine[:, :2]))) / base[0, 0]
+    assert 1 / 1.25 - 1e-9 <= scale <= 1.25 + 1e-9
+    letterbox = letterbox_affine(IMAGE_HW, TO_HW)
+    without, default = (
+        Augmenter(config).random_affine(IMAGE_HW, TO_HW, generator(seed), base=given)
+        for given in (letterbox, None)
+    )
+    assert np.array_equal(without, default)
+    warped = Augmenter(NONE)(RGB, (20, 20), generator(), base=base)[1]
+    assert np.allclose(warped, compose(base, similarity_affine((20, 20), (20, 20))))
 
 
 def drawn(config: AugmentationConfig, count: int = 400) -> np.ndarray:

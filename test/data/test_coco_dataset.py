@@ -49,6 +49,38 @@ def test_keypoint_area_is_that_of_the_instance(coco_folder: CocoFolder) -> None:
     assert sample["keypoint_area"].tolist() == [[30, 30, 40, 40]]
 
 
+def test_sigmas_go_by_name_and_lengths_by_instance(coco_folder: CocoFolder) -> None:
+    coco_folder.add(noise_image((40, 50)), [[0, 0, 0, 9, 9, 2, 0, 0, 0], FACE])
+    coco_folder.add(noise_image((40, 50)), [FACE])
+    lengths, sigmas = np.array([5.0, 6.0, 7.0]), np.array([0.25, 0.5, np.nan])
+    path = coco_folder.write()
+    dataset = COCOKeypointsDataset(path, "nose; left_eye = right_eye", lengths=lengths, sigmas=sigmas)
+    batch = collate([dataset[0], dataset[1]])
+    nan = np.nan
+    expected_sigma = [[[0.25, nan, nan], [0.5, 0.5, nan]], [[0.25, nan, nan], [0.5, nan, nan]]]
+    expected_length = [[[6, nan, nan], [5, 6, 6]], [[7, nan, nan], [7, 7, nan]]]
+    assert np.array_equal(batch["keypoint_sigma"], expected_sigma, equal_nan=True)
+    assert np.array_equal(batch["keypoint_length"], expected_length, equal_nan=True)
+    assert batch["keypoint_sigma"].dtype == batch["keypoint_length"].dtype == torch.float32
+    plain = collate([COCOKeypointsDataset(path)[0]])
+    assert plain["keypoint_sigma"].shape == plain["keypoint_length"].shape == plain["visibility"].shape
+    assert plain["keypoint_sigma"].isnan().all()
+    assert plain["keypoint_length"].isnan().all()
+    for options in ({"lengths": lengths[:2]}, {"sigmas": lengths[:2]}):
+        with pytest.raises(ValueError, match=r"^(lengths|sigmas): expected 3 numbers, got .* \(2,\)"):
+            COCOKeypointsDataset(path, **options)
+
+
+def test_a_batch_has_the_crowd_boxes_of_its_images(coco_folder: CocoFolder) -> None:
+    coco_folder.add(noise_image((20, 30)), [FACE])
+    coco_folder.add(noise_image((20, 30)), [ABSENT, ABSENT], iscrowd=1, bbox=[1, 2, 3, 4])
+    dataset = COCOKeypointsDataset(coco_folder.write())
+    batch = collate([dataset[0], dataset[1]])
+    assert [boxes.tolist() for boxes in batch["crowd_box"]] == [[], [[1, 2, 3, 4]] * 2]
+    assert [boxes.shape for boxes in batch["crowd_box"]] == [(0, 4), (2, 4)]
+    assert all(boxes.dtype == torch.float32 for boxes in batch["crowd_box"])
+
+
 def test_images_without_annotations_are_kept(coco_folder: CocoFolder) -> None:
     coco_folder.add(noise_image((40, 50)), [FACE])
     coco_folder.add(noise_image((40, 50)))

@@ -68,6 +68,50 @@ def test_crowd_regions_are_left_out(coco_folder: CocoFolder) -> None:
     assert (len(table.area), len(table.xy)) == (0, 0)
 
 
+def test_ids_and_crowd_boxes_are_sorted_by_image(coco_folder: CocoFolder) -> None:
+    face = [1, 1, 2, 2, 2, 2, 3, 3, 2]
+    first = coco_folder.add(noise_image((40, 50)), [face, face], bbox=[1, 2, 3, 4])
+    coco_folder.add(noise_image((40, 50)))
+    third = coco_folder.add(noise_image((40, 50)), [face], bbox=[5, 6, 7, 8], iscrowd=1)
+    crowd = {"category_id": 1, "keypoints": [0, 0, 0] * 3, "iscrowd": 1}
+    coco_folder.content["annotations"] += [
+        {"id": 70, "image_id": third, **crowd},  # without a box there is no region to say
+        {"id": 71, "image_id": first, **crowd, "bbox": [9, 8, 7, 6], "head_box": "not read"},
+        {"id": 72, "image_id": third, "category_id": 1, "keypoints": face},
+    ]
+    table = read_table(coco_folder.write())
+    assert table.instance_ids.tolist() == [0, 1, 72]
+    assert table.category_ids.tolist() == [1, 1, 1]
+    assert table.instance_ids.dtype == table.category_ids.dtype == np.int64
+    assert table.crowd_box.tolist() == [[9, 8, 7, 6], [5, 6, 7, 8]]
+    assert table.crowd_box.dtype == np.float32
+    assert table.first_crowd.tolist() == [0, 1, 1, 2]
+    assert table.first_instance.tolist() == [0, 2, 2, 3]
+
+
+def test_head_size_is_as_pckh_has_it(coco_folder: CocoFolder) -> None:
+    coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]] * 3)
+    boxes: list[object] = [[5, 6, 30, 40], None, [0, 0, 5.0, 12.0]]  # diagonals 50 and 13
+    for annotation, box in zip(coco_folder.content["annotations"], boxes, strict=True):
+        annotation["head_box"] = box
+    table = read_table(coco_folder.write())
+    assert np.allclose(table.head_size, [30, NAN, 7.8], equal_nan=True)
+    assert table.head_size.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "box", [[1, 2, 3], [1, 2, 0, 4], [1, 2, 3, -4], "1 2 3 4", [1, 2, "3", 4], {}, [[1]] * 90]
+)
+def test_a_malformed_head_box_names_its_annotation(coco_folder: CocoFolder, box: object) -> None:
+    coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]], head_box=box)
+    with pytest.raises(
+        ValueError, match=r"train\.json: annotation 0, field 'head_box': expected four numbers"
+    ) as error:
+        read_table(coco_folder.write())
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
 def test_areas_are_checked_where_they_are_needed(coco_folder: CocoFolder) -> None:
     coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]], bbox=[1, 1, 4, 4])
     coco_folder.add(noise_image((40, 50)), [[0, 0, 0] * 3])  # without keypoints the area does not matter

@@ -6,22 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from conftest import CocoFolder, noise_image
-from torch import distributed
 from torch.utils.data import DataLoader
 
-from keypoint_detection.data import datamodule
 from keypoint_detection.data.augmentations import AugmentationConfig
 from keypoint_detection.data.coco_dataset import COCOKeypointsDataset
-from keypoint_detection.data.datamodule import (
-    KeypointsDataModule,
-    SeededSampler,
-    default_num_workers,
-    make_dataloader,
-    resized_dataset_path,
-)
+from keypoint_detection.data.coco_dataset_table import KeypointTable
+from keypoint_detection.data.datamodule import KeypointsDataModule, resized_dataset_path
 
 pytestmark = pytest.mark.filterwarnings(
     # Python 3.12 and later warn about every fork of a process with threads, which is how workers start.
@@ -202,75 +194,75 @@ def test_resized_path_of_a_bare_file_name(tmp_path: Path, monkeypatch: pytest.Mo
     assert resized_dataset_path("train.json", "8x8") == tmp_path / "dataset_8x8" / "train.json"
 
 
-def test_a_corrupt_image_is_one_line_out_of_a_worker(ten_images: Path) -> None:
-    (ten_images.parent / "images" / "13.png").write_text("no image")
-    loader = make_dataloader(COCOKeypointsDataset(ten_images), 4, num_workers=1)
-    with pytest.raises(ValueError, match=r"^expected an image, got a corrupt, .*13\.png") as error:
-        epoch(loader)
-    assert "\n" not in str(error.value)
+@pytest.fixture
+def pairs(coco_folder: CocoFolder) -> Path:
+    """Return ten images of two faces each but for the last, which has none."""
+    for index in range(10):
+        faces = [[10, 20, 2, 12.5, 10, 2, 22, 30.25, 1], [30, 20, 2, 0, 0, 0, 40, 25, 2]]
+        coco_folder.add(noise_image((40, 48), index), faces if index < 9 else [], bbox=[5, 5, 40, 30])
+    return coco_folder.write()
 
 
-def test_number_of_workers() -> None:
-    assert default_num_workers(8) == 0
-    assert 1 <= default_num_workers(9) <= 4
+def test_instance_mode_crops_every_part_and_splits_by_image(pairs: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def lengths(table: KeypointTable) -> np.ndarray:
+        calls.append(table)
+        return np.arange(len(table.area)) + 1.0
+
+    data = module(
+        pairs,
+        input_mode="instance",
+        image_size=(32, 24),
+        box_padding=1.5,
+        augment_train=True,
+        json_test_dataset_path=pairs,
+        sigmas={"nose": 0.1, "right_eye": 0.2, "tail": 0.3},
+        lengths=lengths,
+    )
+    train, held_out, test = (data.train_dataset, data.validation_dataset, data.test_dataset)
+    assert not set(train.image_ids) & set(held_out.image_ids)
+    assert sorted(train.image_ids + held_out.image_ids) == sorted([*range(10, 19)] * 2) == test.image_ids
+    assert set(train.image_ids) <= set(module(pairs).train_dataset.image_ids)  # the split of image mode
+    assert [part.crops.padding for part in (train, held_out, test)] == [1.5] * 3
+    assert len(calls) == 2
+    assert calls[0] is train.table is held_out.table
+    batch = epoch(data.test_dataloader())[0]
+    assert batch["image"].shape == (4, 3, 32, 24)
+    assert batch["keypoint_length"][:, 0, 0].tolist() == [1, 2, 3, 4]
+    assert batch["keypoint_sigma"][0, :, 0].numpy() == pytest.approx([0.1, np.nan, 0.2], nan_ok=True)
+    assert len(flat(epoch(data.train_dataloader()), "image_id")) == len(train)
 
 
-def test_loaders_keep_their_workers(ten_images: Path) -> None:
-    data = module(ten_images, num_workers=1)
-    for loader in (data.train_dataloader(), data.val_dataloader()):
-        assert isinstance(loader, DataLoader)
-        assert loader.persistent_workers
-        assert loader.num_workers == 1
-        assert loader.worker_init_fn is datamodule.limit_threads
+def test_a_channel_of_a_crop_gets_one_point_per_name(pairs: Path) -> None:
+    channels = {"keypoint_channel_configuration": "nose; left_eye = right_eye"}
+    whole = epoch(module(pairs, **channels).val_dataloader())[0]
+    assert whole["keypoints"].shape[2] == 3
+    crops = module(pairs, input_mode="instance", image_size=(32, 24), **channels)
+    counts = torch.cat([(b["visibility"] > 0).sum(-1) for b in epoch(crops.train_dataloader())])
+    assert counts.max(0).values.tolist() == [1, 2]
 
 
-def test_devices_share_an_epoch(ten_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = COCOKeypointsDataset(ten_images)
-    seeds = dict(SeededSampler(dataset, 5))
-    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
-    parts = []
-    for rank in (0, 1):
-        monkeypatch.setattr(distributed, "get_rank", lambda rank=rank: rank)
-        parts.append(dict(SeededSampler(dataset, 5)))
-    assert [len(part) for part in parts] == [5, 5]
-    assert parts[0] | parts[1] == seeds
+def test_crops_are_reproducible_with_any_number_of_workers(pairs: Path) -> None:
+    options = {"input_mode": "instance", "image_size": (32, 24), "augment_train": True}
+    first, second = (
+        epoch(module(pairs, num_workers=workers, **options).train_dataloader()) for workers in (0, 2)
+    )
+    for key in ("image", "keypoints", "image_id", "to_image"):
+        assert torch.equal(flat(first, key).nan_to_num(), flat(second, key).nan_to_num())
 
 
-class Recorder(pl.LightningModule):
-    """Learn nothing; note which images come in which epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen: dict[int, list[int]] = {}
-
-    def training_step(self, batch: dict[str, Any]) -> torch.Tensor:
-        self.seen.setdefault(self.current_epoch, []).extend(batch["image_id"].tolist())
-        return self.weight * batch["image"].float().mean()
-
-    def validation_step(self, batch: dict[str, Any]) -> None:
-        assert batch["image"].dtype == torch.uint8
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-@pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*number of training batches",
-    "ignore:.*LeafSpec.*is deprecated:FutureWarning",  # Lightning uses what torch renamed
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_size": None}, r"the size of the crops, got none; add such as --image_size 256x192"),
+        ({"box_padding": 0.0}, r"^box_padding: expected a factor of at least 0\.5, such as 1\.25, got 0"),
+        ({"box_padding": float("nan")}, "^box_padding: expected a factor"),
+        ({"input_mode": "crop"}, "^input_mode: expected image or instance, got 'crop'"),
+        ({"validation_split_ratio": 0.1, "seed": 1}, "expected instances .* got none in one of 1 images"),
+    ],
 )
-def test_lightning_sets_the_epoch(ten_images: Path) -> None:
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(max_epochs=2, accelerator="cpu", enable_model_summary=False, **options)
-    recorder = Recorder()
-    trainer.fit(recorder, datamodule=module(ten_images, validation_split_ratio=0.2))
-    sampler = module(ten_images, validation_split_ratio=0.2).train_dataloader().sampler
-    assert isinstance(sampler, SeededSampler)
-    dataset = sampler.dataset
-    assert isinstance(dataset, COCOKeypointsDataset)
-    for number in (1, 0):
-        sampler.set_epoch(number)
-        assert recorder.seen[number] == [dataset.image_ids[position] for position, _ in sampler]
-    assert recorder.seen[0] != recorder.seen[1]
+def test_wrong_choices_of_instance_mode(pairs: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        module(pairs, **{"input_mode": "instance", "image_size": (32, 24), **options})
+    assert "\n" not in str(error.value)
