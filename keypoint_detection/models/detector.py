@@ -44,6 +44,9 @@ class KeypointDetector(pl.LightningModule):
         detect_only_visible_keypoints: Leave occluded keypoints (visibility 1) out of targets and scores.
         mask_excluded_keypoints: Also leave their surroundings out of the loss.
         image_size: Height and width that predictions letterbox images to; None keeps their size.
+        input_mode: `image`, or `instance`: trained on one crop per annotation.
+        box_padding: Enlargement of the boxes of instances, as a factor.
+        scoring: What the scores depend on: the fields of `ScoreConfig` by name; None takes the defaults.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decay of the weights of convolutions and linear layers.
         warmup: Share of the run in which the learning rate rises.
@@ -74,6 +77,9 @@ class KeypointDetector(pl.LightningModule):
         detect_only_visible_keypoints: bool = False,
         mask_excluded_keypoints: bool = False,
         image_size: Sequence[int] | None = None,
+        input_mode: str = "image",
+        box_padding: float = 1.25,
+        scoring: dict[str, Any] | None = None,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
@@ -99,8 +105,9 @@ class KeypointDetector(pl.LightningModule):
         self.is_frozen = freeze_backbone or unfreeze_epoch is not None
         if self.is_frozen:
             freeze(self.backbone)
-        self.validation_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
-        self.test_scores = DetectionScores(self.channel_names, maximal_gt_keypoint_pixel_distances)
+        scores = [self.channel_names, maximal_gt_keypoint_pixel_distances]
+        self.validation_scores = DetectionScores(*scores, **DetectionScores.options(scoring))
+        self.test_scores = DetectionScores(*scores, **DetectionScores.options(scoring))
         self.latest_map = -1.0
         self.latest_score_epoch: int | None = None
 

@@ -38,20 +38,60 @@ def decode_batch(
 
     Returns:
         Keypoints `[n, c, k, 2]`, NaN where there is none, and scores `[n, c, k]`, 0 there. Detections in the
-        padding around an image are none.
+        padding around an image are none. With crops of instances, k is the most names that a channel pools,
+        and the best peaks are taken whatever their score.
     """
-    points, scores = detector.head.decode(
-        output,
-        input_hw=(batch["image"].shape[-2], batch["image"].shape[-1]),
-        max_keypoints=detector.hparams["max_keypoints"],
-        min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
-        threshold=DETECTION_THRESHOLD,
+    if detector.hparams["input_mode"] == "instance":  # every keypoint of an instance is somewhere
+        most = max(len(channel) for channel in detector.hparams["keypoint_channel_configuration"])
+        return _decode(detector, output, batch, most, threshold=0.0)
+    points, scores = _decode(
+        detector, output, batch, detector.hparams["max_keypoints"], threshold=DETECTION_THRESHOLD
     )
-    affine = batch["to_image"].to(points.device)
-    points = transform_points(affine, points.to(affine.dtype))
     image_hw = batch["image_hw"].to(points.device).view(-1, 2, 1, 1)
     inside = is_inside(points, (image_hw[:, 0], image_hw[:, 1]))
     return torch.where(inside[..., None], points, torch.nan), torch.where(inside, scores, 0.0)
+
+
+def decode_instances(
+    detector: "KeypointDetector", output: Tensor, batch: "Batch | Mapping[str, Any]"
+) -> tuple[Tensor, Tensor]:
+    """Return the best point of every channel, whatever its score, in original pixels.
+
+    Args:
+        detector: As for `decode_batch`.
+        output: What it gave for the batch.
+        batch: As for `decode_batch`.
+
+    Returns:
+        Keypoints `[n, c, 2]`, all finite, and scores `[n, c]`. A map without any peak gives the centre of the
+        network's frame, with a score of 0.
+    """
+    points, scores = (found[:, :, 0] for found in _decode(detector, output, batch, 1, threshold=0.0))
+    height, width = batch["image"].shape[-2:]
+    centre = points.new_tensor([(width - 1) / 2, (height - 1) / 2]).expand(len(points), 1, 2)
+    centre = transform_points(batch["to_image"].to(points), centre)
+    found = points.isfinite().all(-1)
+    return torch.where(found[..., None], points, centre), torch.where(found, scores, 0.0)
+
+
+def _decode(
+    detector: "KeypointDetector",
+    output: Tensor,
+    batch: "Batch | UnlabeledBatch | Mapping[str, Any]",
+    max_keypoints: int,
+    *,
+    threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """Return keypoints `[n, c, max_keypoints, 2]` in original pixels and scores `[n, c, max_keypoints]`."""
+    points, scores = detector.head.decode(
+        output,
+        input_hw=(batch["image"].shape[-2], batch["image"].shape[-1]),
+        max_keypoints=max_keypoints,
+        min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
+        threshold=threshold,
+    )
+    affine = batch["to_image"].to(points.device)
+    return transform_points(affine, points.to(affine.dtype)), scores
 
 
 def predict_images(detector: "KeypointDetector", images: Any, batch_size: int) -> list[Prediction]:

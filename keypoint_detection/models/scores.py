@@ -1,34 +1,57 @@
 """DetectionScores: the metrics of one stage behind one update, with the names that every report uses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from keypoint_detection.geometry import transform_points
-from keypoint_detection.metrics import KeypointAveragePrecision, KeypointMeanError, KeypointRMSE
+from keypoint_detection.metrics import KeypointAveragePrecision
 from keypoint_detection.metrics.average_precision import similarity_of_thresholds
+from keypoint_detection.metrics.average_precision_statistic import AveragePrecisionStatistic
+from keypoint_detection.metrics.image_statistics import ImageStatistic
+from keypoint_detection.metrics.keypoint_errors import KeypointErrorTable, error_statistics
+from keypoint_detection.metrics.precision_recall import Interpolation
 
 if TYPE_CHECKING:
     from keypoint_detection.data.coco_dataset import Batch
 
+DEFAULT_ALPHAS = (0.05, 0.1, 0.2)
+"""Shares of the normalising length below which a keypoint is correct."""
+
 
 class DetectionScores(nn.Module):
-    """Collect detections in original pixels and give AP, mean error and RMSE, over all and per channel.
+    """Collect detections in original pixels and give AP, PCK and errors, over all and per channel.
 
     Args:
         channel_names: The label of each channel.
         thresholds: AP thresholds: original-image pixels, or OKS when all are below 1.
+        interpolation: Of the AP: "all" or "101".
+        alphas: PCK thresholds, in units of the normalising length.
     """
 
-    def __init__(self, channel_names: Sequence[str], thresholds: Sequence[float]) -> None:
+    def __init__(
+        self,
+        channel_names: Sequence[str],
+        thresholds: Sequence[float],
+        interpolation: Interpolation = "all",
+        alphas: Sequence[float] = DEFAULT_ALPHAS,
+    ) -> None:
         super().__init__()
         self.channel_names, self.thresholds = list(channel_names), list(thresholds)
+        self.alphas = list(alphas)
         self.similarity = similarity_of_thresholds(thresholds)
-        self.average_precision = KeypointAveragePrecision(len(channel_names), thresholds, self.similarity)
-        self.mean_error = KeypointMeanError(len(channel_names))
-        self.rmse = KeypointRMSE(len(channel_names))
+        self.average_precision = KeypointAveragePrecision(
+            len(channel_names), thresholds, self.similarity, interpolation=interpolation
+        )
+        self.errors = KeypointErrorTable(len(channel_names))
+
+    @staticmethod
+    def options(scoring: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the arguments that the settings of a training (`ScoreConfig` by name) stand for."""
+        names = {"interpolation": "ap_interpolation", "alphas": "pck_alpha"}
+        return {ours: scoring[name] for ours, name in names.items() if scoring and name in scoring}
 
     def update(self, keypoints: Tensor, scores: Tensor, batch: "Batch", required_visibility: int) -> None:
         """Add the detections of a batch.
@@ -36,42 +59,70 @@ class DetectionScores(nn.Module):
         Args:
             keypoints: `[n, c, k, 2]` in original pixels, NaN where there is none.
             scores: `[n, c, k]` in [0, 1].
-            batch: The batch that they come from.
-            required_visibility: Labels below this flag count as absent.
+            batch: The batch that they come from; `keypoint_length` (without it, PCK is not defined) and
+                `crowd_box` may be missing.
+            required_visibility: Labels below this flag are ignored: neither missed nor false.
         """
-        visibility = batch["visibility"] * (batch["visibility"] >= required_visibility)
+        visibility = batch["visibility"]
+        excluded = (visibility > 0) & (visibility < required_visibility)
         target = transform_points(batch["to_image"], batch["keypoints"].to(batch["to_image"].dtype))
-        scale = batch["keypoint_area"] if self.similarity == "oks" else None
-        self.average_precision.update(keypoints, scores, target, visibility, scale)
-        self.mean_error.update(keypoints, scores, target, visibility)
-        self.rmse.update(keypoints, scores, target, visibility)
+        labels = (target, visibility)
+        oks = {}
+        if self.similarity == "oks":
+            oks = {"scale": batch["keypoint_area"], "sigmas": batch["keypoint_sigma"]}
+        regions = _padded(batch.get("crowd_box", ()), keypoints.device)
+        self.average_precision.update(keypoints, scores, *labels, **oks, ignored=excluded, regions=regions)
+        length = batch.get("keypoint_length")
+        length = torch.full_like(target[..., 0], torch.nan) if length is None else length
+        self.errors.update(keypoints, scores, *labels, length=length, ignored=excluded)
 
     def reset(self) -> None:
         """Forget everything collected."""
-        for metric in (self.average_precision, self.mean_error, self.rmse):
-            metric.reset()
+        self.average_precision.reset()
+        self.errors.reset()
+
+    def statistics(self) -> list[ImageStatistic]:
+        """Return every number as a function of how often each image counts; of this process alone."""
+        names = tuple(self.channel_names)
+        precision = AveragePrecisionStatistic(
+            *self.average_precision.matches(),
+            interpolation=self.average_precision.interpolation,
+            channel_names=names,
+            threshold_names=tuple(self.ap_name(threshold) for threshold in self.thresholds),
+        )
+        return [precision, *error_statistics(self.errors.errors(), names, self.alphas)]
 
     def compute(self) -> dict[str, float]:
-        """Return plain numbers by name, such as `map`, `ap@2px`, `stem/ap@2px`, `mean_error_px`, `missed`."""
-        metrics: tuple[Any, ...] = (self.average_precision, self.mean_error, self.rmse)
-        precision, error, rmse = (metric.compute() for metric in metrics)
-        values = {"map": float(precision["map"]), "mean_error_px": float(error["value"])}
-        values |= {"rmse_px": float(rmse["value"]), "missed": float(error["missed"])}
-        table = precision["ap"]
+        """Return plain numbers by name, such as `map`, `ap@2px`, `stem/ap@2px`, `mean_error_px`, `missed`.
+
+        Over several processes the numbers are those of all of them together, bit for bit.
+        """
+        table = self.average_precision.compute()["ap"]
+        values = {"map": _nanmean(table)}
         for index, threshold in enumerate(self.thresholds):
             values[self.ap_name(threshold)] = _nanmean(table[:, index])
         for index, name in enumerate(self.channel_names):
-            values |= {
-                f"{name}/{self.ap_name(t)}": float(table[index, j]) for j, t in enumerate(self.thresholds)
-            }
             values[f"{name}/map"] = float(table[index].mean())
-            values[f"{name}/mean_error_px"] = float(error["per_channel"][index])
-            values[f"{name}/rmse_px"] = float(rmse["per_channel"][index])
+            for column, threshold in enumerate(self.thresholds):
+                values[f"{name}/{self.ap_name(threshold)}"] = float(table[index, column])
+        for statistic in error_statistics(self.errors.compute(), tuple(self.channel_names), self.alphas):
+            values |= dict(zip(statistic.columns, statistic.value().tolist(), strict=True))
         return values
 
     def ap_name(self, threshold: float) -> str:
         """Return `ap@2px` or `ap@oks0.5`."""
         return f"ap@oks{threshold:g}" if self.similarity == "oks" else f"ap@{threshold:g}px"
+
+
+def _padded(boxes: Sequence[Tensor], device: torch.device) -> Tensor | None:
+    """Return boxes per image `[r, 4]` as one tensor `[n, most, 4]`, padded with NaN, or None without any."""
+    most = max((len(box) for box in boxes), default=0)
+    if not most:
+        return None
+    padded = torch.full((len(boxes), most, 4), torch.nan)
+    for row, box in enumerate(boxes):
+        padded[row, : len(box)] = box
+    return padded.to(device)
 
 
 def _nanmean(values: Tensor) -> float:

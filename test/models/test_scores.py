@@ -51,3 +51,45 @@ def test_reset_forgets() -> None:
     nothing = batch_of(torch.full((1, 1, 1, 2), math.nan), torch.tensor([[[0]]]))
     scores.update(torch.full((1, 1, 1, 2), math.nan), torch.zeros(1, 1, 1), nothing, 1)  # pyright: ignore
     assert math.isnan(scores.compute()["map"])
+
+
+def test_pck_divides_by_the_length_of_each_keypoint() -> None:
+    scores = DetectionScores(["a"], [2.0], alphas=[0.1])
+    points = torch.tensor([[[[10.0, 10.0], [40.0, 40.0]]]])
+    batch = batch_of(points, torch.tensor([[[2, 2]]])) | {"keypoint_length": torch.tensor([[[50.0, 30.0]]])}
+    scores.update(points + torch.tensor([4.0, 0.0]), torch.tensor([[[0.9, 0.8]]]), batch, 1)  # pyright: ignore
+    values = scores.compute()
+    assert values["pck@0.1"] == 0.5  # 4 px are below 5 px, not below 3 px
+    assert values["nme"] == pytest.approx((4 / 50 + 4 / 30) / 2)
+    without = DetectionScores(["a"], [2.0], alphas=[0.1])
+    without.update(points, torch.tensor([[[0.9, 0.8]]]), batch_of(points, torch.tensor([[[2, 2]]])), 1)  # pyright: ignore
+    assert math.isnan(without.compute()["pck@0.1"])
+
+
+def test_detections_on_excluded_points_and_in_crowds_are_not_false() -> None:
+    points = torch.tensor([[[[5.0, 5.0], [40.0, 40.0], [80.0, 80.0]]]])
+    confidence = torch.tensor([[[0.7, 0.8, 0.9]]])
+    labels = batch_of(points[:, :, :2], torch.tensor([[[2, 1]]]))
+    crowd = {"crowd_box": [torch.tensor([[75.0, 75.0, 10.0, 10.0]])]}
+    for batch, required, expected in ((labels, 1, 0.6667), (labels, 2, 0.5), (labels | crowd, 2, 1.0)):
+        scores = DetectionScores(["a"], [2.0])
+        scores.update(points, confidence, batch, required)  # pyright: ignore
+        assert scores.compute()["map"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_statistics_give_the_numbers_of_compute() -> None:
+    scores = DetectionScores(["a", "b"], [2.0, 4.0], "101", [0.1])
+    points = torch.rand(5, 2, 3, 2, generator=torch.Generator().manual_seed(1)) * 50
+    noise = torch.randn(points.shape, generator=torch.Generator().manual_seed(2)) * 2
+    batch = batch_of(points, torch.full((5, 2, 3), 2)) | {"keypoint_length": torch.full((5, 2, 3), 20.0)}
+    scores.update(points + noise, torch.rand(5, 2, 3), batch, 1)  # pyright: ignore
+    expected = scores.compute()
+    found = {}
+    for statistic in scores.statistics():
+        found |= dict(zip(statistic.columns, statistic.value().tolist(), strict=True))
+    assert found == pytest.approx(expected)
+    assert list(found) == list(expected)
+    assert DetectionScores.options({"pck_alpha": [0.3], "ap_interpolation": "101", "oks_sigmas": None}) == {
+        "alphas": [0.3],
+        "interpolation": "101",
+    }
