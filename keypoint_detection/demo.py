@@ -1,10 +1,12 @@
 """The demo: draw boxes, train, score on unseen images, write overlays, say where everything is."""
 
+import json
 import time
 from pathlib import Path
 
 from keypoint_detection.data.synthetic import make_dataset
-from keypoint_detection.evaluate import evaluate, scores_table
+from keypoint_detection.evaluate import evaluate
+from keypoint_detection.evaluation_report import scores_table
 from keypoint_detection.predict import predict_to_files
 from keypoint_detection.train.config import TrainConfig
 from keypoint_detection.train.train import train
@@ -36,7 +38,7 @@ def run(output: Path, seed: int) -> dict[str, float]:
     predicted = predict_to_files(
         result.last_checkpoint, unseen_json.parent / "images", output / "predictions"
     )
-    print(scores_table(values))
+    print(scores_table(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))))
     print(f"scores: {folder / 'metrics.json'}")
     print(f"points: {predicted.output / 'predictions.json'} and predictions.csv")
     print(f"pictures: {predicted.output / 'overlays'}")

@@ -1,24 +1,23 @@
-"""Score a detector on a COCO keypoint file and write what it found."""
+"""Score a detector on a COCO keypoint file, with error bars and definitions, and write what it found."""
 
-import hashlib
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from keypoint_detection.data.channels import format_channels
-from keypoint_detection.data.coco_dataset import COCOKeypointsDataset
-from keypoint_detection.data.datamodule import make_dataloader
+from keypoint_detection.data.coco_results import write_results
+from keypoint_detection.evaluation_labels import EvaluationLabels, read_labels
+from keypoint_detection.evaluation_report import metric_contract, metrics_report
+from keypoint_detection.evaluation_run import run_detector
 from keypoint_detection.files import write_json
+from keypoint_detection.metrics.bootstrap import IntervalMethod
 from keypoint_detection.models.detector import KeypointDetector
-from keypoint_detection.models.inference import DETECTION_THRESHOLD, decode_batch
-from keypoint_detection.models.scores import DetectionScores
+from keypoint_detection.models.flip_test import mirrored_channels
+from keypoint_detection.score_sheet import save_score_sheet
 from keypoint_detection.utils.load_checkpoints import load_model
+
+logger = logging.getLogger("keypoint_detection")
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,17 @@ class EvalOptions:
     Attributes:
         thresholds: AP thresholds in original pixels, or all below 1 for OKS.
         image_size: Height and width in pixels to letterbox to.
-        detect_only_visible_keypoints: Leave out occluded keypoints.
-        batch_size: Images per forward pass.
+        detect_only_visible_keypoints: Ignore occluded keypoints.
+        scoring: Settings of `ScoreConfig` by name that replace the training's.
+        detections: COCO file of detected boxes to crop instances by; None takes the labelled boxes.
+        flip_test: Average with the prediction for the mirrored image.
+        symmetric_keypoints: Pairs of names that a mirror exchanges; None finds them from the names.
+        group_by: Field of the COCO images, or "folder": what the intervals resample; None: single images.
+        n_resamples: Resamples behind the intervals; 0 leaves the intervals out.
+        level: Coverage of the intervals.
+        interval: `bca` or `percentile`.
+        seed: Seed of the resamples.
+        batch_size: Samples per forward pass.
         num_workers: Loader processes.
         device: Where to run.
     """
@@ -37,6 +45,15 @@ class EvalOptions:
     thresholds: Sequence[float] | None = None
     image_size: tuple[int, int] | None = None
     detect_only_visible_keypoints: bool | None = None
+    scoring: dict[str, Any] = field(default_factory=dict)
+    detections: str | Path | None = None
+    flip_test: bool = False
+    symmetric_keypoints: Sequence[Sequence[str]] | None = None
+    group_by: str | None = None
+    n_resamples: int = 1000
+    level: float = 0.95
+    interval: IntervalMethod = "bca"
+    seed: int = 0
     batch_size: int = 8
     num_workers: int = 0
     device: str = "cpu"
@@ -48,12 +65,15 @@ def evaluate(
     output: str | Path,
     options: EvalOptions | None = None,
 ) -> dict[str, float]:
-    """Score a checkpoint on a COCO keypoint file; write `metrics.json` and `predictions.json`.
+    """Score a checkpoint on a COCO keypoint file.
+
+    Writes `metrics.json` (numbers, intervals, definitions), `matches.npz` (what `compare` resamples) and
+    `predictions.json` (a COCO results file where the channels allow it, and the points of every channel).
 
     Args:
         checkpoint: A `.ckpt` file that a training wrote.
         json_dataset_path: The COCO file.
-        output: Folder for the two files.
+        output: Folder for the three files.
         options: Choices other than those of the training.
 
     Returns:
@@ -62,23 +82,32 @@ def evaluate(
     options = options or EvalOptions()
     detector = load_model(checkpoint, options.device)
     _override(detector, options)
-    size = detector.hparams["image_size"]
-    dataset = COCOKeypointsDataset(
-        json_dataset_path,
-        detector.hparams["keypoint_channel_configuration"],
-        image_size=(size[0], size[1]) if size else None,
-        n_channels_in=detector.backbone.in_channels,
+    labels = read_labels(
+        json_dataset_path, detector, detections=options.detections, group_by=options.group_by
     )
-    if not len(dataset.table.xy):
-        raise ValueError(f"{json_dataset_path}: expected labelled keypoints to score against, got none")
-    scores = DetectionScores(detector.channel_names, detector.hparams["maximal_gt_keypoint_pixel_distances"])
-    if scores.similarity == "oks":
-        dataset.table.check_areas()
-    found = _run(detector, dataset, scores, options)
-    values = scores.compute()
-    contract = metric_contract(detector, len(dataset))
-    write_json(Path(output) / "metrics.json", metrics_report(values, detector.channel_names, contract))
-    write_json(Path(output) / "predictions.json", {"predictions": found})
+    if not isinstance(labels.instances, str):
+        logger.info(labels.sigmas.describe())
+    channels = detector.hparams["keypoint_channel_configuration"]
+    found = run_detector(
+        detector,
+        labels,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        mirrored=mirrored_channels(channels, options.symmetric_keypoints) if options.flip_test else None,
+    )
+    sheet = found.sheet(labels)
+    values, intervals = sheet.values(), {}
+    if options.n_resamples:
+        intervals = sheet.intervals(
+            options.n_resamples, options.level, method=options.interval, seed=options.seed
+        )
+    contract = metric_contract(detector, labels)
+    report = metrics_report(values, intervals, detector.channel_names, contract)
+    report |= {"inference": _inference(detector, labels, options), "intervals": _intervals(labels, options)}
+    output = Path(output)
+    write_results(output / "predictions.json", found.entries(labels))
+    save_score_sheet(sheet, output / "matches.npz")
+    write_json(output / "metrics.json", report)
     return values
 
 
@@ -87,92 +116,32 @@ def _override(detector: KeypointDetector, options: EvalOptions) -> None:
         "maximal_gt_keypoint_pixel_distances": options.thresholds,
         "image_size": options.image_size,
         "detect_only_visible_keypoints": options.detect_only_visible_keypoints,
+        "scoring": {**(detector.hparams["scoring"] or {}), **options.scoring},
     }
     detector.hparams.update({name: value for name, value in chosen.items() if value is not None})
 
 
-@torch.inference_mode()
-def _run(
-    detector: KeypointDetector, dataset: COCOKeypointsDataset, scores: DetectionScores, options: EvalOptions
-) -> list[dict[str, Any]]:
-    """Update the scores with every batch and return the detections per image."""
-    loader = make_dataloader(dataset, options.batch_size, num_workers=options.num_workers)
-    device, found = detector.device, []
-    scores.to(device)
-    for batch in tqdm(loader, desc="eval", leave=False):
-        moved = {key: v.to(device) if isinstance(v, torch.Tensor) else v for key, v in batch.items()}
-        keypoints, confidence = decode_batch(detector, detector(moved["image"]), moved)
-        scores.update(keypoints, confidence, moved, detector.required_visibility)  # pyright: ignore
-        for row, image_id in enumerate(batch["image_id"].tolist()):
-            points = _channel_points(detector, keypoints[row].cpu(), confidence[row].cpu())
-            name = dataset.file_name(image_id)
-            found.append({"image_id": image_id, "file_name": name, "keypoints": points})
-    return found
-
-
-def _channel_points(detector: KeypointDetector, points: torch.Tensor, scores: torch.Tensor) -> dict[str, Any]:
-    kept = points.isfinite().all(-1)
-    return {
-        name: [
-            {"x": x, "y": y, "score": score}
-            for (x, y), score in zip(points[c][kept[c]].tolist(), scores[c][kept[c]].tolist(), strict=True)
-        ]
-        for c, name in enumerate(detector.channel_names)
-    }
-
-
-def metric_contract(detector: KeypointDetector, n_images: int) -> dict[str, Any]:
-    """Return every definition that the numbers depend on, with a short hash of it."""
+def _inference(detector: KeypointDetector, labels: EvaluationLabels, options: EvalOptions) -> dict[str, Any]:
+    """Return how the model was run: what may differ between two runs that are compared."""
     hparams = detector.hparams
-    definition = {
-        "channels": format_channels(hparams["keypoint_channel_configuration"]),
-        "pixel_space": "original image",
-        "thresholds": list(hparams["maximal_gt_keypoint_pixel_distances"]),
-        "matching": "greedy by score, nearest free ground truth within the threshold",
-        "interpolation": "all points",
-        "error": "m best detections of a channel, optimally assigned to its m keypoints; missing counted",
-        "visibility": "visible only" if hparams["detect_only_visible_keypoints"] else "visible and occluded",
+    return {
+        "samples": len(labels.dataset),
         "image_size": list(hparams["image_size"]) if hparams["image_size"] else None,
-        "max_keypoints": hparams["max_keypoints"],
         "output_stride": detector.backbone.stride,
-        "detection_threshold": DETECTION_THRESHOLD,
         **detector.head.contract(),
+        "max_keypoints": hparams["max_keypoints"],
         "suppression_radius_heatmap_px": hparams["minimal_keypoint_extraction_pixel_distance"],
+        "flip_test": options.flip_test,
     }
-    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:12]
-    return {**definition, "images": n_images, "hash": digest}
 
 
-def metrics_report(
-    values: Mapping[str, float], channel_names: Sequence[str], contract: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the content of `metrics.json`: each number, and its value per channel; NaN becomes null."""
-    overall = {name: value for name, value in values.items() if "/" not in name}
-    metrics = {
-        name: {
-            "value": _number(value),
-            "per_channel": {
-                c: _number(values[f"{c}/{name}"]) for c in channel_names if f"{c}/{name}" in values
-            },
-        }
-        for name, value in overall.items()
+def _intervals(labels: EvaluationLabels, options: EvalOptions) -> dict[str, Any]:
+    """Return how the intervals were made."""
+    return {
+        "level": options.level,
+        "method": options.interval,
+        "unit": options.group_by or "image",
+        "units": len(labels.image_ids if labels.groups is None else set(labels.groups)),
+        "resamples": options.n_resamples,
+        "seed": options.seed,
     }
-    return {"contract": dict(contract), "metrics": metrics}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def scores_table(values: Mapping[str, float]) -> str:
-    """Return the scores as a text table: one row over all channels, one per channel."""
-    names = [name for name in values if "/" not in name]
-    columns = ["all", *dict.fromkeys(name.rsplit("/", 1)[0] for name in values if "/" in name)]
-    width = max(len(column) for column in [*columns, "channel"]) + 2
-    lines = ["channel".ljust(width) + "".join(name.rjust(15) for name in names)]
-    for column in columns:
-        cells = [values.get(name if column == "all" else f"{column}/{name}") for name in names]
-        lines.append(
-            column.ljust(width) + "".join(("" if v is None else f"{v:.4g}").rjust(15) for v in cells)
-        )
-    return "\n".join(lines)

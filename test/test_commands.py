@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from keypoint_detection.__main__ import main
-from keypoint_detection.commands import COMMANDS, eval_folder
+from keypoint_detection.commands import COMMANDS
+from keypoint_detection.commands_scores import eval_folder
 
 TRAIN_FLAGS = ["--accelerator", "cpu", "--num_workers", "0", "--max_epochs", "1", "--n_channels", "8"]
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # What keeps a command of the README short here; the two of its ```bash blocks are what .ci/run does.
-SHORT = {"train": ["--max_epochs", "1", "--run_name", "my_run", "--accelerator", "cpu", "--num_workers", "0"]}
+SHORT = {"train": ["--max_epochs", "1", "--accelerator", "cpu", "--num_workers", "0"]}
 
 
 def blocks(language: str) -> list[str]:
@@ -31,7 +31,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the files that the README's commands name."""
-    for name in ("train", "test"):
+    for name in ("train", "test", "people"):
         made = make_dataset("boxes", tmp_path / "data", 4, (64, 64), seed=3)
         made.rename(tmp_path / "data" / f"{name}.json")
     shutil.copytree(tmp_path / "data" / "images", tmp_path / "photos")
@@ -54,8 +54,10 @@ def test_commands_run_in_order(workplace: Path) -> None:
     for line in lines:
         program, command, *flags = shlex.split(line)
         assert program == "keypoint-detection"
-        assert main([command, *flags, *SHORT.get(command, [])]) == 0, line
+        named = ["--run_name", "my_run"] if command == "train" and "--run_name" not in flags else []
+        assert main([command, *flags, *SHORT.get(command, []), *named]) == 0, line
     assert (workplace / "runs/my_run/eval/metrics.json").is_file()
+    assert "oks_ap" in (workplace / "runs/people/eval/metrics.json").read_text()
     assert (workplace / "predictions/predictions.csv").is_file()
     assert (workplace / "data/mouse/annotations.json").is_file()
 

@@ -11,9 +11,13 @@ from pydantic.fields import FieldInfo
 from keypoint_detection.registry import nearest_name
 from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from keypoint_detection.train.score_config import ScoreConfig
 
 ALIASES = {"auto_1r_find": "auto_lr_find"}
 """Misspellings of the older tool."""
+
+PAIR_FLAGS = ("pck_reference",)
+"""Flags that take two names, or one text with an = between them."""
 
 _NOT_TRAINER_ARGUMENTS = {"self", "logger", "callbacks", "enable_checkpointing", "plugins", "profiler"}
 
@@ -55,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--print_config", action="store_true", help="print the resolved YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
-    titles = {"data": DataConfig, "model": ModelConfig, "run": RunConfig}
+    titles = {"data": DataConfig, "model": ModelConfig, "scores": ScoreConfig, "run": RunConfig}
     for title, schema in titles.items():
         group = parser.add_argument_group(title)
         for name, field in schema.model_fields.items():
@@ -75,6 +79,8 @@ def _add_flag(group: Any, names: list[str], text: str, is_boolean: bool) -> None
     name, text = names[0].removeprefix("--"), text.replace("%", "%%")
     if is_boolean:
         group.add_argument(*names, dest=name, nargs="?", const=True, metavar="BOOL", help=text)
+    elif name in PAIR_FLAGS:
+        group.add_argument(*names, dest=name, nargs="+", metavar="NAME", help=text)
     else:
         group.add_argument(*names, dest=name, metavar=name.split("_")[-1].upper(), help=text)
 

@@ -6,6 +6,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from keypoint_detection.train.backbone_flags import backbone_flags
+from keypoint_detection.train.score_config import ScoreConfig
 from keypoint_detection.train.values import (
     Numbers,
     OptionalText,
@@ -16,6 +17,9 @@ from keypoint_detection.train.values import (
     none_if_empty,
     parse_size,
 )
+
+CROP_HW = (256, 192)
+"""Height and width of instance crops when none are given, as for people in COCO."""
 
 
 class DataConfig(BaseModel):
@@ -39,7 +43,14 @@ class DataConfig(BaseModel):
         description="channels split by ';', names that share one by '='; default: a channel per name",
     )
     image_size: Size = Field(
-        default=None, description="HxW in pixels to letterbox images to; default: keep their size"
+        default=None,
+        description="HxW in pixels to letterbox images to; default: keep their size (instances: 256x192)",
+    )
+    input_mode: Literal["image", "instance"] = Field(
+        default="image", description="what the network sees: the whole image, or one crop per annotation"
+    )
+    box_padding: float = Field(
+        default=1.25, ge=1, description="enlargement of the boxes that instances are cropped by, as a factor"
     )
     n_channels_in: int = Field(
         default=3, ge=1, description="colour channels of the images: 3 RGB, 1 grey, else as in the file"
@@ -242,7 +253,7 @@ class RunConfig(BaseModel):
         return values
 
 
-class TrainConfig(DataConfig, ModelConfig, RunConfig):
+class TrainConfig(DataConfig, ModelConfig, ScoreConfig, RunConfig):
     """Hold every choice of a training: `kd.train(kd.TrainConfig(json_dataset_path="train.json"))`."""
 
     @property
@@ -252,7 +263,9 @@ class TrainConfig(DataConfig, ModelConfig, RunConfig):
 
     @property
     def image_hw(self) -> tuple[int, int] | None:
-        """Return `image_size` as (height, width) in pixels, or None."""
+        """Return `image_size` as (height, width) in pixels; None keeps the size of whole images."""
+        if self.image_size is None and self.input_mode == "instance":
+            return CROP_HW
         return parse_size(self.image_size) if self.image_size else None
 
 

@@ -17,11 +17,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from keypoint_detection.callbacks import ImageLogger, LastCheckpoint, RelativeEarlyStopping
 from keypoint_detection.data.augmentations import AugmentationConfig
-from keypoint_detection.data.datamodule import KeypointsDataModule
+from keypoint_detection.data.coco_parser import read_coco
+from keypoint_detection.data.datamodule import KeypointsDataModule, resized_dataset_path
+from keypoint_detection.data.instance_lengths import instance_lengths
 from keypoint_detection.files import atomic_write
 from keypoint_detection.metrics.average_precision import similarity_of_thresholds
 from keypoint_detection.models.backbones.backbone_factory import backbone_options, without_weights
 from keypoint_detection.models.detector import KeypointDetector
+from keypoint_detection.score_settings import normalizer_of, sigmas_of
 from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.config import ModelConfig, TrainConfig
 from keypoint_detection.utils.init_weights import describe, init_weights
@@ -67,12 +70,28 @@ def build_data_module(config: TrainConfig) -> KeypointsDataModule:
         augmentation=augmentation,
         symmetric_keypoints=config.symmetric_keypoints,
         image_cache_bytes=config.image_cache_mb * 10**6,
+        input_mode=config.input_mode,
+        box_padding=config.box_padding,
+        sigmas=training_sigmas(config),
+        lengths=lambda table: instance_lengths(table, normalizer_of(table, config.scoring)),
     )
     if similarity_of_thresholds(config.maximal_gt_keypoint_pixel_distances) == "oks":
         for dataset in (data.validation_dataset, data.test_dataset):
             if dataset is not None:
                 dataset.table.check_areas()
     return data
+
+
+def training_sigmas(config: TrainConfig) -> dict[str, float] | None:
+    """Return the OKS constants by name where the scores of the training need them, and say which they are."""
+    if similarity_of_thresholds(config.maximal_gt_keypoint_pixel_distances) != "oks":
+        return None
+    path: str | Path = config.json_dataset_path
+    if config.json_dataset_img_size:
+        path = resized_dataset_path(path, config.json_dataset_img_size)
+    sigmas = sigmas_of(read_coco(path), config.oks_sigmas)
+    logger.info(sigmas.describe())
+    return sigmas.by_name()
 
 
 def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDetector:
@@ -82,7 +101,14 @@ def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDe
     if config.mask_excluded_keypoints and not config.detect_only_visible_keypoints:
         logger.info("--mask_excluded_keypoints has no effect without --detect_only_visible_keypoints")
     detector = KeypointDetector(
-        channels, config.backbone_type, chosen_backbone_options(config), image_size=config.image_hw, **options
+        channels,
+        config.backbone_type,
+        chosen_backbone_options(config),
+        image_size=config.image_hw,
+        input_mode=config.input_mode,
+        box_padding=config.box_padding,
+        scoring=config.scoring,
+        **options,
     )
     if config.init_weights and not config.ckpt_path:
         for line in describe(init_weights(detector, config.init_weights)):

@@ -23,6 +23,16 @@ def _as_pairs(value: Any) -> Any:
     return value
 
 
+def _as_name_pair(value: Any) -> Any:
+    """Turn `"eye top = eye bottom"` into two names."""
+    value = value[0] if isinstance(value, Sequence) and len(value) == 1 else value
+    value = none_if_empty(value)
+    names = value.split("=") if isinstance(value, str) else value
+    if names is not None and (len(names) != 2 or not all(str(name).strip() for name in names)):
+        raise ValueError("expected two keypoint names, such as 'eye top' 'eye bottom'")
+    return names and [str(name).strip() for name in names]
+
+
 def parse_size(value: str) -> tuple[int, int]:
     """Read `"HEIGHTxWIDTH"` in pixels, both at least 8; anything else is a ValueError."""
     match = re.fullmatch(r"\s*(\d+)\s*[xX]\s*(\d+)\s*", value)
@@ -40,7 +50,7 @@ def _checked_size(value: Any) -> Any:
 
 def none_if_empty(value: Any) -> Any:
     """Return None for the ways to write that a value is not given."""
-    return None if value in ("", "None", "none", "null") else value
+    return None if isinstance(value, str) and value in ("", "None", "none", "null") else value
 
 
 def _checked_time(value: Any) -> Any:
@@ -53,6 +63,7 @@ def _checked_time(value: Any) -> Any:
 TimeLimit = Annotated[str | None, BeforeValidator(_checked_time)]
 Numbers = Annotated[list[float], BeforeValidator(_as_numbers)]
 Pairs = Annotated[list[tuple[str, str]] | None, BeforeValidator(_as_pairs)]
+NamePair = Annotated[list[str] | None, BeforeValidator(_as_name_pair)]
 Size = Annotated[str | None, BeforeValidator(_checked_size)]
 OptionalText = Annotated[str | None, BeforeValidator(none_if_empty)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

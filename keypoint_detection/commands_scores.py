@@ -1,0 +1,159 @@
+"""The commands about scores: `eval` and `compare`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from keypoint_detection.command_flags import (
+    command_parser,
+    count,
+    count_or_none,
+    coverage,
+    numbers,
+    size,
+    torch_device,
+)
+from keypoint_detection.train.cli import PAIR_FLAGS, UsageError
+from keypoint_detection.train.config import DataConfig
+from keypoint_detection.train.score_config import ScoreConfig
+
+
+def run_eval(argv: list[str]) -> int:
+    """Score a checkpoint on a COCO file."""
+    args = _eval_parser().parse_args(argv)
+    scoring = _scoring(args)
+    pairs = DataConfig(json_dataset_path="", symmetric_keypoints=args.symmetric_keypoints)
+    from keypoint_detection.evaluate import EvalOptions, evaluate
+    from keypoint_detection.evaluation_report import scores_table
+
+    options = EvalOptions(
+        thresholds=args.maximal_gt_keypoint_pixel_distances,
+        image_size=args.image_size,
+        detect_only_visible_keypoints=args.detect_only_visible_keypoints,
+        scoring=scoring,
+        detections=args.detections,
+        flip_test=args.flip_test,
+        symmetric_keypoints=pairs.symmetric_keypoints,
+        group_by=args.group_by,
+        n_resamples=args.n_resamples,
+        level=args.level,
+        interval=args.interval,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+        device=torch_device(args.accelerator),
+    )
+    output = Path(args.output) if args.output else eval_folder(Path(args.checkpoint))
+    evaluate(args.checkpoint, args.json_dataset_path, output, options)
+    print(scores_table(json.loads((output / "metrics.json").read_text(encoding="utf-8"))))
+    print(f"written: {output / 'metrics.json'}, {output / 'predictions.json'}, {output / 'matches.npz'}")
+    return 0
+
+
+def _eval_parser() -> argparse.ArgumentParser:
+    parser = command_parser("eval", "Score a checkpoint on a COCO keypoint file, with intervals.")
+    parser.add_argument("--checkpoint", required=True, help=".ckpt file that a training wrote")
+    parser.add_argument("--json_dataset_path", required=True, help="COCO keypoint file to score on")
+    parser.add_argument("--output", help="folder for the files; default: eval/ of the run")
+    parser.add_argument(
+        "--maximal_gt_keypoint_pixel_distances",
+        type=numbers,
+        help="AP thresholds, such as '2 4' (pixels) or '0.5 0.75' (OKS); default: the training's",
+    )
+    parser.add_argument(
+        "--image_size", type=size, help="HxW in pixels to letterbox to; default: the training's"
+    )
+    parser.add_argument(
+        "--detect_only_visible_keypoints",
+        action=argparse.BooleanOptionalAction,
+        help="ignore occluded keypoints; default: the training's",
+    )
+    group = parser.add_argument_group("definitions (default: the training's)")
+    for name, field in ScoreConfig.model_fields.items():
+        text = str(field.description).replace("%", "%%")
+        group.add_argument(f"--{name}", nargs="+" if name in PAIR_FLAGS else None, help=text)
+    group = parser.add_argument_group("how the model is run")
+    group.add_argument(
+        "--detections",
+        help="COCO file of detected boxes (image_id, bbox, score) to crop instances by; default: the "
+        "labelled boxes",
+    )
+    group.add_argument(
+        "--flip_test", action="store_true", help="average with the prediction for the mirrored image"
+    )
+    group.add_argument(
+        "--symmetric_keypoints",
+        help="pairs that swap in a flip, 'left_ear=right_ear; ...'; default: found from the names",
+    )
+    group.add_argument("--batch_size", type=count, default=8, help="samples per forward pass")
+    group.add_argument("--num_workers", type=int, default=0, help="loader processes")
+    group.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
+    _add_interval_flags(parser)
+    parser.add_argument(
+        "--n_resamples",
+        type=count_or_none,
+        default=1000,
+        help="bootstrap resamples; 0 leaves the intervals out",
+    )
+    parser.add_argument("--interval", choices=["bca", "percentile"], default="bca", help="kind of bootstrap")
+    parser.add_argument(
+        "--group_by",
+        help="field of the COCO images (such as video), or folder: a group is resampled as a whole",
+    )
+    return parser
+
+
+def _add_interval_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--level", type=coverage, default=0.95, help="coverage of the intervals")
+    parser.add_argument("--seed", type=count_or_none, default=0, help="seed of the resamples")
+
+
+def _scoring(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of the scores that were given, checked; a wrong one is a UsageError."""
+    given = {name: getattr(args, name) for name in ScoreConfig.model_fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        checked = ScoreConfig(**given).scoring
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"--{first['loc'][0]}: " if first["loc"] else ""
+        raise UsageError(name + str(first["msg"]).removeprefix("Value error, ")) from None
+    # A normaliser and its reference belong together: one that is given replaces both.
+    names = {
+        *given,
+        *(["pck_normalizer", "pck_reference"] if {*given} & {"pck_normalizer", "pck_reference"} else []),
+    }
+    return {name: checked[name] for name in names}
+
+
+def eval_folder(checkpoint: Path) -> Path:
+    """Return `<run>/eval` for `<run>/checkpoints/x.ckpt`, and `eval` beside any other file."""
+    folder = checkpoint.parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "eval"
+
+
+def run_compare(argv: list[str]) -> int:
+    """Compare the scores of two runs."""
+    parser = command_parser(
+        "compare", "Compare two runs that were scored on the same images, image by image."
+    )
+    parser.add_argument("a", help="folder that eval wrote, or of a run that has one")
+    parser.add_argument("b", help="the other one")
+    _add_interval_flags(parser)
+    parser.add_argument("--n_resamples", type=count, default=1000, help="bootstrap resamples")
+    parser.add_argument("--per_channel", action="store_true", help="also a row for every channel")
+    parser.add_argument("--output", help="JSON file to write as well")
+    args = parser.parse_args(argv)
+    from keypoint_detection.compare import compare_runs, comparison_table, write_comparison
+
+    comparison = compare_runs(
+        Path(args.a), Path(args.b), n_resamples=args.n_resamples, level=args.level, seed=args.seed
+    )
+    print(comparison_table(comparison, per_channel=args.per_channel))
+    if args.output:
+        write_comparison(comparison, Path(args.output))
+        print(f"written: {args.output}")
+    return 0

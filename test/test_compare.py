@@ -1,0 +1,327 @@
+import json
+import math
+
+import pytest
+import torch
+
+from keypoint_detection.compare import (
+    Comparison,
+    compare_runs,
+    comparison_table,
+    read_evaluation,
+    verdict,
+    write_comparison,
+)
+from keypoint_detection.metric_contract import with_hash
+from keypoint_detection.metrics.image_statistics import RatioStatistic
+from keypoint_detection.metrics.paired_bootstrap import Difference
+from keypoint_detection.score_sheet import ReindexedStatistic, ScoreSheet, save_score_sheet
+
+CONTRACT = {"thresholds": [2.0], "oks": {"area": "box"}, "images": 40}
+N = 40
+
+
+def mean(name, per_image):
+    """Return the mean over the images, over all channels and for the only one."""
+    numbers = torch.as_tensor(per_image, dtype=torch.float64)[:, None].repeat(1, 2)
+    return RatioStatistic((name, f"stem/{name}"), numbers, torch.ones_like(numbers))
+
+
+def noise(seed, n=N):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def make_sheet(shift=0.0, seed=0, n=N, groups=None):
+    """Return errors of about 10 px and a PCK of about 0.5, better by the shift, with seeded noise."""
+    images = 10 + noise(1, n)
+    errors = mean("mean_error_px", images + 0.1 * noise(10 + seed, n) - shift)
+    return ScoreSheet(torch.arange(n) + 100, groups, (errors, mean("pck@0.1", (images + shift) / 20)))
+
+
+def permuted(sheet, seed=7):
+    """Return the same sheet as if the file had listed the images in another order."""
+    order = torch.randperm(len(sheet.image_ids), generator=torch.Generator().manual_seed(seed))
+    groups = None if sheet.groups is None else tuple(sheet.groups[row] for row in order.tolist())
+    statistics = tuple(
+        RatioStatistic(one.columns, one.numerator[order], one.denominator[order], one.root)
+        for one in sheet.statistics
+    )
+    return ScoreSheet(sheet.image_ids[order], groups, statistics)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a run with an evaluation and returns its folder."""
+
+    def written(name, sheet, contract=CONTRACT, **values):
+        folder = tmp_path / name / "eval"
+        save_score_sheet(sheet, folder / "matches.npz")
+        numbers = {
+            k: None if math.isnan(v) else v for k, v in (sheet.values() | values).items() if "/" not in k
+        }
+        report = {
+            "contract": with_hash(contract),
+            "metrics": {metric: {"value": number} for metric, number in numbers.items()},
+        }
+        (folder / "metrics.json").write_text(json.dumps(report))
+        return tmp_path / name
+
+    return written
+
+
+def failure(kind, *args):
+    with pytest.raises(kind) as caught:
+        compare_runs(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_clear_shift_is_found_and_has_its_direction(write):
+    a, b = write("a", make_sheet()), write("b", make_sheet(shift=0.5, seed=1))
+    comparison = compare_runs(a, b, n_resamples=300)
+    found = comparison.differences
+    assert list(found) == ["mean_error_px", "stem/mean_error_px", "pck@0.1", "stem/pck@0.1"]
+    assert found["mean_error_px"].value_a == pytest.approx(10, abs=1)
+    assert found["mean_error_px"].difference == pytest.approx(-0.5, abs=0.1)
+    assert found["mean_error_px"].high < 0
+    assert found["mean_error_px"].p_value < 0.05
+    assert found["pck@0.1"].difference == pytest.approx(0.025)
+    assert {name: verdict(name, one) for name, one in found.items()} == dict.fromkeys(found, "better")
+    back = compare_runs(b, a, n_resamples=300).differences
+    assert back["mean_error_px"].difference == -found["mean_error_px"].difference
+    assert {verdict(name, one) for name, one in back.items()} == {"worse"}
+
+
+def test_noise_alone_shows_no_difference(write):
+    a, b = write("a", make_sheet(seed=0)), write("b", make_sheet(seed=2))
+    difference = compare_runs(a, b).differences["mean_error_px"]
+    assert difference.difference != 0
+    assert difference.low < 0 < difference.high
+    assert verdict("mean_error_px", difference) == "no difference shown"
+    # The noise of the difference is 0.1 * sqrt(2) px per image; 2.80 standard errors can be resolved.
+    assert difference.resolvable == pytest.approx(2.80 * 0.1 * math.sqrt(2 / N), rel=0.4)
+
+
+@pytest.mark.parametrize("order", [lambda sheet: sheet, permuted])
+def test_a_run_does_not_differ_from_itself(write, order):
+    sheet = make_sheet(groups=tuple(f"video {row % 9}" for row in range(N)))
+    comparison = compare_runs(write("a", sheet), write("b", order(sheet)), n_resamples=200)
+    for name, difference in comparison.differences.items():
+        assert difference.value_a == difference.value_b
+        assert difference[2:] == (0.0, 0.0, 0.0, 1.0, 0.0)
+        assert verdict(name, difference) == "no difference shown"
+
+
+@pytest.mark.parametrize("groups", [None, tuple(f"video {row % 9}" for row in range(N))])
+def test_the_order_of_the_images_changes_nothing(write, groups):
+    one, other = make_sheet(groups=groups), make_sheet(shift=0.02, seed=3, groups=groups)
+    straight = compare_runs(write("a", one), write("b", other), n_resamples=200)
+    mixed = compare_runs(write("c", permuted(one)), write("d", permuted(other, seed=8)), n_resamples=200)
+    assert mixed.differences == straight.differences
+    assert mixed.n_groups == straight.n_groups == (None if groups is None else 9)
+    assert mixed.n_images == N
+
+
+def test_samples_follow_their_image(write):
+    # Two crops in image 3, one in image 5, none in image 4.
+    crops = mean("mean_error_px", [4.0, 8.0, 6.0])
+    one = ScoreSheet(torch.tensor([5, 4, 3]), None, (ReindexedStatistic(crops, torch.tensor([2, 2, 0])),))
+    moved = ReindexedStatistic(mean("mean_error_px", [6.0, 4.0, 8.0]), torch.tensor([1, 0, 0]))
+    other = ScoreSheet(torch.tensor([3, 5, 4]), None, (moved,))
+    comparison = compare_runs(write("a", one), write("b", other))
+    assert comparison.differences["mean_error_px"][:3] == (6.0, 6.0, 0.0)
+    assert comparison.differences["mean_error_px"].p_value == 1.0
+
+
+def test_every_way_to_name_an_evaluation_is_the_same(write):
+    run = write("a", make_sheet())
+    other = write("b", make_sheet(seed=1))
+    expected = compare_runs(run, other, n_resamples=50)
+    for path in (run / "eval", run / "eval" / "metrics.json", str(run)):
+        found = compare_runs(path, other, n_resamples=50)
+        assert found.differences == expected.differences
+        assert found.names == (str(path), str(other))
+
+
+def test_the_seed_and_the_level_are_used(write):
+    a, b = write("a", make_sheet()), write("b", make_sheet(seed=1))
+    found = [
+        compare_runs(a, b, n_resamples=100, level=level, seed=seed).differences["mean_error_px"]
+        for level, seed in ((0.95, 0), (0.95, 1), (0.5, 0))
+    ]
+    assert found[0].low != found[1].low
+    assert found[2].high - found[2].low < 0.7 * (found[0].high - found[0].low)
+
+
+def test_other_definitions_are_refused_with_their_fields(write):
+    a = write("a", make_sheet())
+    b = write("b", make_sheet(), contract={**CONTRACT, "thresholds": [4.0], "oks": {"area": "given"}})
+    assert failure(ValueError, a, b) == (
+        f'{a} and {b} are scored by different definitions: oks.area "box" / "given", thresholds [2.0]'
+        " / [4.0]; score both with the same flags of keypoint-detection eval"
+    )
+
+
+def test_other_images_are_refused_with_their_number(write):
+    a, b = write("a", make_sheet(n=5)), write("b", make_sheet(n=8))
+    assert failure(ValueError, a, b) == (
+        f"0 images are only in {a} and 3 only in {b}; compare needs two runs that are scored on the"
+        " same images"
+    )
+
+
+def test_other_groups_are_refused(write):
+    one = make_sheet(n=4, groups=("u", "u", "v", "w"))
+    a, b = write("a", one), write("b", make_sheet(n=4))
+    c = write("c", make_sheet(n=4, groups=("u", "v", "v", "w")))
+    assert failure(ValueError, a, b) == (
+        f"{a} has 3 groups such as 'u' and {b} has no groups of images; score both with the same --group_by"
+        " of keypoint-detection eval"
+    )
+    assert "score both with the same --group_by" in failure(ValueError, a, c)
+
+
+def test_a_metric_of_one_run_alone_is_refused(write):
+    sheet = make_sheet()
+    a, b = write("a", sheet), write("b", ScoreSheet(sheet.image_ids, None, sheet.statistics[:1]))
+    message = failure(ValueError, b, a)
+    assert message.startswith(f"2 metrics are in one run only, such as pck@0.1 in {a}; score both")
+
+
+def test_what_is_no_evaluation_is_refused(write, tmp_path):
+    a = write("a", make_sheet())
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "none", tmp_path / "empty", a / "eval" / "matches.npz"):
+        message = failure(FileNotFoundError, path, a)
+        assert message.startswith(
+            f"{path}: expected a folder with metrics.json and matches.npz, or a run folder"
+        )
+        assert message.endswith("make it with keypoint-detection eval")
+
+
+def test_an_evaluation_without_matches_is_to_be_scored_again(write):
+    a, b = write("a", make_sheet()), write("b", make_sheet())
+    (b / "eval" / "matches.npz").unlink()
+    message = failure(FileNotFoundError, a, b)
+    assert str(b / "eval" / "matches.npz") in message
+    assert "score the run again with keypoint-detection eval" in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"contract": {}, "metrics": {}}', '{"contract": {"hash": "a"}, "metrics": 1}'],
+)
+def test_broken_metrics_are_refused(write, content):
+    a, b = write("a", make_sheet()), write("b", make_sheet())
+    (b / "eval" / "metrics.json").write_text(content)
+    message = failure(ValueError, a, b)
+    assert message.startswith(f"{b / 'eval' / 'metrics.json'}: expected metrics and the contract")
+
+
+def test_metrics_of_another_evaluation_than_the_matches_are_refused(write):
+    a, b = write("a", make_sheet()), write("b", make_sheet(), **{"pck@0.1": 0.25})
+    message = failure(ValueError, a, b)
+    assert "metrics.json and matches.npz are of two evaluations: pck@0.1 is 0.25 in one" in message
+    assert read_evaluation(a).sheet.values() == make_sheet().values()
+
+
+UP, DOWN, NONE = (0.1, 0.3), (-0.3, -0.1), (-0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("metric", "ends", "expected"),
+    [
+        ("map", UP, "better"),
+        ("map", DOWN, "worse"),
+        ("oks_ap", NONE, "no difference shown"),
+        ("pck@0.1", (0.0, 0.3), "no difference shown"),
+        ("pck_auc@0.2", UP, "better"),
+        ("error of eye/ap@2px", UP, "better"),
+        ("a/b/mean_error_px", UP, "worse"),
+        ("image_rmse_px", DOWN, "better"),
+        ("nme", UP, "worse"),
+        ("missed", DOWN, "better"),
+        ("map", (math.nan, math.nan), "no difference shown"),
+    ],
+)
+def test_the_direction_of_a_metric_makes_the_verdict(metric, ends, expected):
+    assert verdict(metric, Difference(0.5, 0.6, 0.1, *ends, 0.01, 0.1)) == expected
+
+
+def test_an_undefined_number_has_no_verdict():
+    assert verdict("map", Difference(*(math.nan,) * 7)) == "undefined"
+
+
+COMPARISON = Comparison(
+    names=("runs/a", "runs/b"),
+    contract_hash="0123456789ab",
+    n_images=12,
+    n_groups=3,
+    n_resamples=500,
+    level=0.9,
+    seed=4,
+    differences={
+        "map": Difference(0.5, 0.625, 0.125, 0.01, 0.25, 0.034, 0.15),
+        "stem/map": Difference(0.5, 0.625, 0.125, 0.01, 0.25, 0.034, 0.15),
+        "rmse_px": Difference(4.0, 5.5, 1.5, -0.5, 3.0, 0.21, 2.2),
+        "missed": Difference(2.0, 2.0, 0.0, -0.0, 0.0, 1.0, 0.0),
+        "nme": Difference(math.nan, 0.5, *(math.nan,) * 5),
+    },
+)
+
+
+def test_the_table_shows_every_number_and_what_it_means():
+    lines = comparison_table(COMPARISON).splitlines()
+    assert lines[:2] == ["A: runs/a", "B: runs/b"]
+    rows = [line.split() for line in lines[3:8]]
+    assert rows[0] == ["metric", "A", "B", "B", "-", "A", "interval", "p", "resolvable", "B", "is"]
+    assert rows[1] == ["map", "0.5", "0.625", "+0.125", "+0.01", "to", "+0.25", "0.034", "0.15", "better"]
+    assert rows[2][3:] == ["+1.5", "-0.5", "to", "+3", "0.21", "2.2", "no", "difference", "shown"]
+    assert rows[3] == ["missed", "2", "2", "0", "0", "to", "0", "1", "0", "no", "difference", "shown"]
+    assert rows[4] == ["nme", "-", "0.5", "-", "-", "-", "-", "undefined"]
+    notes = "\n".join(lines[8:])
+    for part in (
+        "12 images",
+        "3 groups",
+        "500 resamples",
+        "90 %",
+        "not corrected",
+        "0123456789ab",
+        "Lower is",
+    ):
+        assert part in notes
+    assert all(len(line) <= 110 and line == line.rstrip() for line in lines)
+
+
+def test_channels_are_shown_when_asked_for():
+    assert "stem/map" not in comparison_table(COMPARISON)
+    assert "\nstem/map " in comparison_table(COMPARISON, per_channel=True)
+
+
+def test_the_file_is_strict_json_with_null_for_what_is_undefined(tmp_path):
+    write_comparison(COMPARISON, tmp_path / "new" / "comparison.json")
+    content = json.loads((tmp_path / "new" / "comparison.json").read_text(), parse_constant=pytest.fail)
+    differences = content.pop("differences")
+    assert content == {
+        "a": "runs/a",
+        "b": "runs/b",
+        "contract_hash": "0123456789ab",
+        "images": 12,
+        "groups": 3,
+        "resamples": 500,
+        "level": 0.9,
+        "seed": 4,
+    }
+    assert differences["rmse_px"] == {
+        "value_a": 4.0,
+        "value_b": 5.5,
+        "difference": 1.5,
+        "low": -0.5,
+        "high": 3.0,
+        "p_value": 0.21,
+        "resolvable": 2.2,
+        "verdict": "no difference shown",
+    }
+    assert differences["nme"]["value_a"] is None
+    assert differences["nme"]["verdict"] == "undefined"
+    assert differences["stem/map"]["verdict"] == "better"
