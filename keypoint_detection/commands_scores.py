@@ -86,7 +86,8 @@ def _eval_parser() -> argparse.ArgumentParser:
     )
     group.add_argument(
         "--symmetric_keypoints",
-        help="pairs that swap in a flip, 'left_ear=right_ear; ...'; default: found from the names",
+        help="pairs that swap in a flip, 'left_ear=right_ear; ...'; default: as the category of "
+        "the file declares, else found from the names",
     )
     group.add_argument("--batch_size", type=count, default=8, help="samples per forward pass")
     group.add_argument("--num_workers", type=int, default=0, help="loader processes")

@@ -93,7 +93,9 @@ def evaluate(
         labels,
         batch_size=options.batch_size,
         num_workers=options.num_workers,
-        mirrored=mirrored_channels(channels, options.symmetric_keypoints) if options.flip_test else None,
+        mirrored=mirrored_channels(channels, options.symmetric_keypoints, labels.dataset.table.symmetry)
+        if options.flip_test
+        else None,
     )
     sheet = found.sheet(labels)
     values, intervals = sheet.values(), {}

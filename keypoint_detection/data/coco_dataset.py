@@ -220,7 +220,9 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
 def channels_of(table: KeypointTable, channels: str | Channels | None) -> Channels:
     """Return the channels of a configuration (see `parse_channels`); an error names the file."""
     try:
-        return parse_channels(channels, table.names)
+        parsed = parse_channels(channels, table.names)
+        table.symmetry.check_channels(parsed)
+        return parsed
     except ValueError as error:
         raise ValueError(f"{table.json_path}: {error}") from None
 

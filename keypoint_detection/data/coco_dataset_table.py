@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypoint_detection.data.coco_parser import CocoAnnotation, CocoKeypoints, read_coco
+from keypoint_detection.data.symmetry import Symmetry, read_symmetry
 from keypoint_detection.geometry import is_inside
 
 logger = logging.getLogger("keypoint_detection")
@@ -44,6 +45,7 @@ class KeypointTable:
         first_point: int64 `[n + 1]`, as `first_instance`.
         crowd_box: float32 `[r, 4]`, as `box`; a crowd region without a box is left out.
         first_crowd: int64 `[n + 1]`, as `first_instance`.
+        symmetry: Which names change places, as the categories declare it.
     """
 
     json_path: Path
@@ -64,6 +66,7 @@ class KeypointTable:
     first_point: NDArray[np.int64]
     crowd_box: NDArray[np.float32]
     first_crowd: NDArray[np.int64]
+    symmetry: Symmetry = field(default_factory=Symmetry)
 
     def image_path(self, row: int) -> Path:
         """Return where the image of a row is."""
@@ -99,7 +102,8 @@ def read_table(json_path: str | Path) -> KeypointTable:
 
     Raises:
         FileNotFoundError: There is no such file, or images are missing.
-        ValueError: The file is not valid (CocoError), has no images, or a `head_box` is no box.
+        ValueError: The file is not valid (CocoError), has no images, a `head_box` is no box, or a declared
+            symmetry contradicts itself.
     """
     json_path = Path(json_path)
     coco = read_coco(json_path)
@@ -125,7 +129,15 @@ def read_table(json_path: str | Path) -> KeypointTable:
         **_points_inside(json_path, coco, annotations, first_instance),
         crowd_box=_boxes(crowds),
         first_crowd=first_crowd,
+        symmetry=_symmetry(json_path, coco),
     )
+
+
+def _symmetry(json_path: Path, coco: CocoKeypoints) -> Symmetry:
+    try:
+        return read_symmetry(coco)
+    except ValueError as error:
+        raise ValueError(f"{json_path}: {error}") from None
 
 
 def _by_image(coco: CocoKeypoints, *, crowds: bool) -> tuple[list[CocoAnnotation], NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from keypoint_detection.data.augmentations import AugmentationConfig, Augmenter
-from keypoint_detection.data.channels import Channels, channel_name, mirror_names
+from keypoint_detection.data.channels import Channels, channel_name
 from keypoint_detection.data.coco_dataset import COCOKeypointsDataset, channels_of
 from keypoint_detection.data.coco_dataset_table import KeypointTable, read_table
 from keypoint_detection.data.datamodule_loaders import make_dataloader
@@ -79,7 +79,8 @@ class KeypointsDataModule(LightningDataModule):
             num_workers: Loader processes; None is one per core, 4 at most, and none for a few images.
             augment_train: Change training images at random.
             augmentation: Strengths; None takes the defaults.
-            symmetric_keypoints: Pairs of names that a mirror exchanges; None finds them from the names.
+            symmetric_keypoints: Pairs of names that a mirror exchanges; None takes those that the category of
+                the file declares, or else finds them from the names.
             image_cache_bytes: Memory of each loader process for decoded images.
             input_mode: `"image"` for whole images, `"instance"` for a crop of every labelled instance; the
                 split is one of images all the same.
@@ -106,7 +107,7 @@ class KeypointsDataModule(LightningDataModule):
             "cache_bytes": image_cache_bytes,
         }
         table = self._read(json_dataset_path)
-        self.keypoint_names = table.names
+        self.keypoint_names, self.symmetry = table.names, table.symmetry
         self.channels = channels_of(table, keypoint_channel_configuration)
         check_learnable(table, self.channels)
         targets = _targets(table, sigmas, lengths)
@@ -172,9 +173,10 @@ class KeypointsDataModule(LightningDataModule):
 
     def _augmenter(self, config: AugmentationConfig, pairs: Sequence[Sequence[str]] | None) -> Augmenter:
         """Return the augmenter, without flips when a name that a mirror would exchange has no partner."""
-        mirror = mirror_names(self.keypoint_names, pairs)
+        mirror = self.symmetry.mirror(self.keypoint_names, pairs)
         used = {name for channel in self.channels for name in channel}
-        alone = [name for name in mirror.unpaired if pairs is not None or name in used]
+        is_declared = pairs is not None or self.symmetry.pairs is not None
+        alone = [name for name in mirror.unpaired if is_declared or name in used]
         if alone and (config.horizontal_flip > 0 or config.vertical_flip > 0):
             logger.warning(
                 "flips are off, because there is no partner for the keypoint %s; declare the pairs with "

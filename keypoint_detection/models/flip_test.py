@@ -7,20 +7,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from keypoint_detection.data.channels import Channels, channel_name, mirror_names
+from keypoint_detection.data.channels import Channels, channel_name
+from keypoint_detection.data.symmetry import Symmetry
 from keypoint_detection.models.heads import RegressionHead
 
 if TYPE_CHECKING:
     from keypoint_detection.models.detector import KeypointDetector
 
 
-def mirrored_channels(channels: Channels, pairs: Iterable[Sequence[str]] | None = None) -> list[int]:
+def mirrored_channels(
+    channels: Channels, pairs: Iterable[Sequence[str]] | None = None, symmetry: Symmetry | None = None
+) -> list[int]:
     """Return the channel that each channel becomes in a mirror.
 
     Args:
         channels: Keypoint names per channel.
-        pairs: Declared `(left, right)` names, also of names that no channel holds; None finds them from the
-            names, see `mirror_names`.
+        pairs: `(left, right)` names, also of names that no channel holds; None takes those of the symmetry.
+        symmetry: What the data set declares; without pairs there, they are found from the names.
 
     Returns:
         An index per channel; its own where the mirror exchanges its names among themselves.
@@ -28,10 +31,11 @@ def mirrored_channels(channels: Channels, pairs: Iterable[Sequence[str]] | None 
     Raises:
         ValueError: A channel has no partner: none holds the names of its other side.
     """
-    pairs = None if pairs is None else list(pairs)
-    # A declared partner that is in no channel is still a name, so that its channel is not taken for its own.
-    names = [name for group in [*channels, *(pairs or [])] for name in group]
-    mirror = mirror_names(list(dict.fromkeys(names)), pairs)
+    symmetry = symmetry or Symmetry()
+    pairs = symmetry.pairs if pairs is None else list(pairs)
+    # A declared name that is in no channel is still a name, so that no channel is taken for its own partner.
+    groups = [*channels, *(pairs or []), *symmetry.cyclic, *symmetry.interchangeable]
+    mirror = symmetry.mirror(list(dict.fromkeys(name for group in groups for name in group)), pairs)
     index_of_names: dict[frozenset[str], int] = {}
     for index, channel in enumerate(channels):
         index_of_names.setdefault(frozenset(channel), index)
