@@ -89,8 +89,8 @@ class DataConfig(BaseModel):
     augment_color: Share = Field(default=1.0, description="strength of colour, blur and noise, 0 = none")
     symmetric_keypoints: Pairs = Field(
         default=None,
-        description="pairs that swap in a flip, 'left_ear=right_ear; ...'; default: as the category declares, else "
-        "found from the names",
+        description="pairs that swap in a flip, 'left_ear=right_ear; ...'; default: those that the category "
+        "declares, else found from the names",
     )
 
 
