@@ -57,12 +57,19 @@ def coverage(text: str) -> float:
     return value
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Show defaults, but not that of a flag whose help says what happens without it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
 def command_parser(command: str, description: str) -> argparse.ArgumentParser:
     """Return the parser of a command, with `--debug`."""
     parser = UsageParser(
         prog=f"keypoint-detection {command}",
         description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keypoint_detection.evaluation_report import FEW_UNITS
 from keypoint_detection.files import write_json
 from keypoint_detection.metric_contract import HASH, check_same
 from keypoint_detection.metrics.paired_bootstrap import Difference, compare_statistics
@@ -258,9 +259,12 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _notes(comparison: Comparison) -> list[str]:
     drawn = "images" if comparison.n_groups is None else f"{comparison.n_groups} groups"
     level = f"{100 * comparison.level:g} %"
+    units = comparison.n_images if comparison.n_groups is None else comparison.n_groups
+    few = [f"So few make intervals and p too small; trust them from {FEW_UNITS} on."]
     return [
         f"{comparison.n_images} images; intervals from {comparison.n_resamples} resamples of the {drawn},"
         " drawn alike for A and B.",
+        *(few if units < FEW_UNITS else []),
         f"interval: holds the true B - A in {level} of the cases. p: chance of so large a difference if there"
         " were none.",
         "resolvable: the smallest true difference that this many images would show in 80 % of the cases.",
