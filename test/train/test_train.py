@@ -179,16 +179,25 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_resume(boxes_json: Path, tm
         "8",
     ]
     command += ["--num_workers", "0", "--accelerator", "cpu", "--check_val_every_n_epoch", "100"]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ
-    )
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    for _ in range(600):
-        if last.exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ,
+        # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    ) as process:
+        for _ in range(600):
+            if last.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 1, errors
     assert f"resume with --ckpt_path {last}" in errors.splitlines()[-1]
     saved = torch.load(last, weights_only=True)
