@@ -1,4 +1,5 @@
 import copy
+import gc
 import json
 import math
 import subprocess
@@ -243,6 +244,61 @@ def test_a_wrong_value_names_entry_and_field(tmp_path, place, value, expected):
 )
 def test_a_missing_field_is_named(tmp_path, place, expected):
     assert expected in error_line(tmp_path, changed(*place, remove=True))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1e308, 1e308, 2, -1e308, 5, 2], [1e308, 1e308, 2, -1e308, 5, 2]),  # the sum overflows
+        ([1, 2, 2, 3, 4, 1], [1.0, 2.0, 2.0, 3.0, 4.0, 1.0]),
+    ],
+)
+def test_lists_of_numbers_are_floats(tmp_path, values, expected):
+    path = write(tmp_path, changed("annotations", 1, "keypoints", value=values))
+    read = read_coco(path).annotations[1].keypoints
+    assert read == expected
+    assert {type(value) for value in read} == {float}
+
+
+@pytest.mark.parametrize("value", [True, 10**400, [1], None])
+def test_odd_numbers_are_refused_one_by_one(tmp_path, value):
+    content = changed("annotations", 1, "keypoints", 4, value=value)
+    assert error_line(tmp_path, content).startswith("annotation 12, field 'keypoints[4]': expected a ")
+
+
+def test_records_do_not_share_the_list_they_are_made_from():
+    values = [1, 2, 2]
+    annotation = CocoAnnotation(id=1, image_id=1, category_id=1, keypoints=values)
+    annotation.keypoints[0] = 9.0
+    assert values == [1, 2, 2]
+
+
+def test_the_collector_runs_again_after_reading(tmp_path):
+    read_coco(write(tmp_path, MINIMAL))
+    assert gc.isenabled()
+    error_line(tmp_path, "{")
+    assert gc.isenabled()
+
+
+@pytest.mark.slow
+def test_a_large_file_is_read_in_bounded_memory(tmp_path):
+    """150,000 annotations of 17 keypoints, read by a process of its own."""
+    numbers = ", ".join(f"{3.25 * index:.2f}, {2.5 * index:.1f}, {index % 3}" for index in range(17))
+    entry = f'"image_id": 7, "category_id": 5, "keypoints": [{numbers}], "area": 9.5, "bbox": [1, 2, 3.5, 4]'
+    annotations = ",\n".join(f'{{"id": {index}, {entry}}}' for index in range(150_000))
+    content = copy.deepcopy(MINIMAL) | {"annotations": []}
+    content["categories"][0]["keypoints"] = [f"p{index}" for index in range(17)]
+    path = write(
+        tmp_path, json.dumps(content).replace('"annotations": []', f'"annotations": [{annotations}]')
+    )
+    code = (
+        "import resource, sys; from keypoint_detection.data.coco_parser import read_coco;"
+        "print(len(read_coco(sys.argv[1]).annotations), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    n_annotations, peak_kib = map(int, done.stdout.split())
+    assert n_annotations == 150_000
+    assert peak_kib < 1_000_000
 
 
 def test_category_id_twice(tmp_path):

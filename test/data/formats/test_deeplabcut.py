@@ -4,12 +4,17 @@ import cv2
 import numpy as np
 import pytest
 
-from keypoint_detection.data.coco_parser import read_coco
-from keypoint_detection.data.formats.deeplabcut import convert_deeplabcut, read_deeplabcut
+from keypoint_detection.convert import convert_to_coco
+from keypoint_detection.data.coco_parser import CocoKeypoints, read_coco
+from keypoint_detection.data.formats.deeplabcut import read_deeplabcut
 
 REAL_DATA = Path(__file__).parents[4] / "shared" / "data"
 HEADER = "scorer,Ann,Ann,Ann,Ann\nbodyparts,nose,nose,tail,tail\ncoords,x,y,x,y\n"
 HEADER_3 = HEADER.replace("scorer", "scorer,,").replace("parts", "parts,,").replace("coords", "coords,,")
+
+
+def read_coco_of(source) -> CocoKeypoints:
+    return read_deeplabcut(source).coco
 
 
 def write_image(path: Path, hw: tuple[int, int] = (20, 30)) -> None:
@@ -36,14 +41,14 @@ def file_names(coco) -> list[str]:
 
 
 def test_a_project(project):
-    coco = read_deeplabcut(project)
-    assert file_names(coco) == ["labeled-data/one/a.png", "labeled-data/one/b.png", "labeled-data/two/a.png"]
+    coco = read_coco_of(project)
+    assert file_names(coco) == ["images/one/a.png", "images/one/b.png", "images/two/a.png"]
     assert [(image.height, image.width) for image in coco.images] == [(20, 30), (20, 30), (40, 50)]
     (category,) = coco.categories
     assert (category.name, category.keypoints, category.skeleton) == ("mouse", ["nose", "tail"], [[2, 1]])
     first, second = coco.annotations  # the third image has no label at all
     assert (first.image_id, first.keypoints, first.num_keypoints) == (1, [1.5, 2, 2, 11, 7, 2], 2)
-    assert (first.bbox, first.area) == ([1.5, 2, 9.5, 5], 47.5)
+    assert (first.bbox, first.area) == ([2, 2.5, 9.5, 5], 47.5)
     assert (second.image_id, second.keypoints, second.num_keypoints) == (2, [0, 0, 0, 3, 4, 2], 1)
     assert (second.bbox, second.area, second.iscrowd) == (None, None, 0)
 
@@ -52,27 +57,31 @@ def test_a_project(project):
     "part", ["labeled-data", "labeled-data/one", "labeled-data/one/CollectedData_Ann.csv"]
 )
 def test_parts_of_a_project_have_the_same_names(project, part):
-    coco = read_deeplabcut(str(project / part))
-    expected = ["labeled-data/one/a.png", "labeled-data/one/b.png", "labeled-data/two/a.png"]
+    coco = read_coco_of(str(project / part))
+    expected = ["images/one/a.png", "images/one/b.png", "images/two/a.png"]
     assert file_names(coco) == (expected if part == "labeled-data" else expected[:2])
     assert coco.categories[0].name == "mouse"
 
 
 def test_a_relative_source(project, monkeypatch):
     monkeypatch.chdir(project / "labeled-data" / "one")
-    assert file_names(read_deeplabcut(Path("."))) == ["labeled-data/one/a.png", "labeled-data/one/b.png"]
+    assert file_names(read_coco_of(Path("."))) == ["images/one/a.png", "images/one/b.png"]
 
 
 def test_a_folder_outside_a_project(project, tmp_path):
     (project / "labeled-data/one").rename(tmp_path / "video")
-    coco = read_deeplabcut(tmp_path / "video")
-    assert file_names(coco) == ["a.png", "b.png"]
+    coco = read_coco_of(tmp_path / "video")
+    assert file_names(coco) == ["images/video/a.png", "images/video/b.png"]
     assert coco.categories[0].name == "animal"
 
 
 def test_a_folder_of_videos_with_another_name(project):
     (project / "labeled-data").rename(project / "labels")
-    assert file_names(read_deeplabcut(project / "labels")) == ["one/a.png", "one/b.png", "two/a.png"]
+    assert file_names(read_coco_of(project / "labels")) == [
+        "images/one/a.png",
+        "images/one/b.png",
+        "images/two/a.png",
+    ]
 
 
 def test_one_table_for_all_videos(project):
@@ -80,7 +89,7 @@ def test_one_table_for_all_videos(project):
         table.unlink()
     rows = "labeled-data/one/b.png,1,2,3,4\nlabeled-data/two/a.png,1,2,3,4\n"
     (project / "CollectedData.csv").write_text(HEADER + rows)
-    assert file_names(read_deeplabcut(project)) == ["labeled-data/one/b.png", "labeled-data/two/a.png"]
+    assert file_names(read_coco_of(project)) == ["images/one/b.png", "images/two/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +103,7 @@ def test_one_table_for_all_videos(project):
 )
 def test_paths_of_another_machine(project, spelling):
     (project / "labeled-data/one/CollectedData_Ann.csv").write_text(HEADER + f"{spelling},1,2,3,4\n")
-    assert file_names(read_deeplabcut(project / "labeled-data/one")) == ["labeled-data/one/a.png"]
+    assert file_names(read_coco_of(project / "labeled-data/one")) == ["images/one/a.png"]
 
 
 def test_videos_with_different_body_parts(project):
@@ -102,7 +111,7 @@ def test_videos_with_different_body_parts(project):
     (project / "labeled-data/two/CollectedData_Ann.csv").write_text(
         header + "labeled-data/two/a.png,1,2,3,5\n"
     )
-    coco = read_deeplabcut(project)
+    coco = read_coco_of(project)
     assert coco.keypoint_names() == ["nose", "tail", "ear"]
     assert coco.annotations[-1].keypoints == [0, 0, 0, 3, 5, 2, 1, 2, 2]
 
@@ -117,7 +126,7 @@ def test_several_animals_and_unique_points(project):
         "labeled-data,one,a.png,1,2,3,4,5,6,,,9,8\n"
         "labeled-data,one,b.png,,,,,7,8,9,10,,\n"
     )
-    coco = read_deeplabcut(project)
+    coco = read_coco_of(project)
     names = [(category.id, category.name, category.keypoints) for category in coco.categories]
     assert names == [(1, "mouse", ["nose", "tail"]), (2, "single", ["lamp"])]
     found = [(entry.id, entry.image_id, entry.category_id, entry.keypoints) for entry in coco.annotations]
@@ -132,7 +141,7 @@ def test_several_animals_and_unique_points(project):
 def test_size_of_other_image_formats(project):
     (project / "labeled-data/one/CollectedData_Ann.csv").write_text(HEADER + "c.jpg,1,2,3,4\n")
     write_image(project / "labeled-data/one/c.jpg", (24, 16))
-    image = read_deeplabcut(project / "labeled-data/one").images[0]
+    image = read_coco_of(project / "labeled-data/one").images[0]
     assert (image.height, image.width) == (24, 16)
 
 
@@ -141,7 +150,7 @@ def test_size_of_other_image_formats(project):
 )
 def test_a_config_without_task_and_skeleton(project, config):
     (project / "config.yaml").write_text(config)
-    category = read_deeplabcut(project).categories[0]
+    category = read_coco_of(project).categories[0]
     assert (category.name, category.skeleton) == ("animal", [])
 
 
@@ -150,29 +159,28 @@ def snapshot(folder: Path) -> list[str]:
 
 
 def test_convert_copies_images_beside_the_file(project, tmp_path):
-    path = convert_deeplabcut(project, tmp_path / "new" / "coco")
-    assert path == tmp_path / "new" / "coco" / "annotations.json"
+    path = convert_to_coco("deeplabcut", project, tmp_path / "new" / "coco").path
     copied = ["images/one/a.png", "images/one/b.png", "images/two/a.png"]
     assert snapshot(path.parent) == ["annotations.json", *copied]
     coco = read_coco(path)
     assert file_names(coco) == copied
     original = read_deeplabcut(project)
     assert [entry.keypoints for entry in coco.annotations] == [
-        entry.keypoints for entry in original.annotations
+        entry.keypoints for entry in original.coco.annotations
     ]
-    for copy, image in zip(copied, original.images, strict=True):
-        assert (path.parent / copy).read_bytes() == (project / image.file_name).read_bytes()
+    for copy, image in zip(copied, original.coco.images, strict=True):
+        assert (path.parent / copy).read_bytes() == original.image_paths[image.id].read_bytes()
 
 
 def test_convert_a_folder_outside_a_project_keeps_its_name(project, tmp_path):
     (project / "labeled-data/one").rename(tmp_path / "video")
-    coco = read_coco(convert_deeplabcut(tmp_path / "video", tmp_path / "coco"))
+    coco = read_coco(convert_to_coco("deeplabcut", tmp_path / "video", tmp_path / "coco").path)
     assert file_names(coco) == ["images/video/a.png", "images/video/b.png"]
 
 
 @pytest.mark.parametrize("output", ["coco", "project/coco/deep"])
 def test_convert_with_links_points_to_the_originals(project, tmp_path, output):
-    path = convert_deeplabcut(project, tmp_path / output, link=True)
+    path = convert_to_coco("deeplabcut", project, tmp_path / output, link=True).path
     assert snapshot(path.parent) == ["annotations.json"]
     for name in file_names(read_coco(path)):
         assert not Path(name).is_absolute()
@@ -182,14 +190,14 @@ def test_convert_with_links_points_to_the_originals(project, tmp_path, output):
 def test_an_error_writes_nothing(project, tmp_path):
     (project / "labeled-data/two/a.png").unlink()
     with pytest.raises(FileNotFoundError):
-        convert_deeplabcut(project, tmp_path / "coco")
+        convert_to_coco("deeplabcut", project, tmp_path / "coco")
     assert not (tmp_path / "coco").exists()
 
 
 def test_output_that_is_a_file(project, tmp_path):
     (tmp_path / "coco").write_text("x")
-    with pytest.raises(ValueError, match="expected a folder for the data set, got the file"):
-        convert_deeplabcut(project, tmp_path / "coco")
+    with pytest.raises(ValueError, match="expected a folder for the output, got the file"):
+        convert_to_coco("deeplabcut", project, tmp_path / "coco")
 
 
 def break_missing_source(project: Path) -> Path:
@@ -240,13 +248,13 @@ def break_config(project: Path) -> Path:
     ("damage", "kind", "expected"),
     [
         (break_missing_source, FileNotFoundError, "expected DeepLabCut labels at"),
-        (break_no_labels, FileNotFoundError, "no CollectedData_*.csv in"),
+        (break_no_labels, FileNotFoundError, "no CollectedData_*.csv or .h5 in"),
         (
             break_two_tables,
             ValueError,
-            "got CollectedData_Ann.csv, CollectedData_Bob.csv; give the CSV itself",
+            "one: expected labels of one scorer, got 'Ann', 'Bob'; name one as `scorer` in config.yaml",
         ),
-        (break_hdf5, ValueError, "DeepLabCut writes the CSV beside its .h5"),
+        (break_hdf5, ValueError, "labels.h5: expected DeepLabCut labels in HDF5; "),
         (
             break_missing_image,
             FileNotFoundError,
@@ -265,7 +273,7 @@ def break_config(project: Path) -> Path:
 def test_bad_input_is_one_line(project, damage, kind, expected):
     source = damage(project)
     with pytest.raises(kind) as caught:
-        read_deeplabcut(source)
+        read_coco_of(source)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -273,7 +281,7 @@ def test_bad_input_is_one_line(project, damage, kind, expected):
 def test_the_named_table_is_read_where_there_are_two(project):
     other = project / "labeled-data/one/CollectedData_Bob.csv"
     other.write_text(HEADER + "labeled-data/one/a.png,5,6,7,8\n")
-    assert read_deeplabcut(other).annotations[0].keypoints == [5, 6, 2, 7, 8, 2]
+    assert read_coco_of(other).annotations[0].keypoints == [5, 6, 2, 7, 8, 2]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +292,7 @@ def test_real_projects(tmp_path, name, counts, hw):
     n_frames, n_points, n_labels = counts
     if not (REAL_DATA / name).is_dir():
         pytest.skip(f"the real data set {name} is not here")
-    coco = read_coco(convert_deeplabcut(REAL_DATA / name, tmp_path / "coco", link=True))
+    coco = read_coco(convert_to_coco("deeplabcut", REAL_DATA / name, tmp_path / "coco", link=True).path)
     assert len(coco.images) == len(coco.annotations) == n_frames
     assert {(image.height, image.width) for image in coco.images} == {hw}
     assert len(coco.keypoint_names()) == n_points

@@ -30,7 +30,7 @@ def test_one_index_column(tmp_path):
     (row,) = table.rows
     assert row.image_parts == ("labeled-data", "v", "a.png")
     assert row.points == {"": {"nose": (1, 2), "tail tip": (3.5, 4.25)}}
-    assert row.line == 4
+    assert row.place == "line 4"
 
 
 def test_three_index_columns(tmp_path):
