@@ -14,21 +14,25 @@ EXTRAS = {
     "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"],
     "video": ["av>=12"],
     "sleap": ["sleap-io>=0.2"],
-    "dlc": ["pandas>=2.2", "tables>=3.9"],
+    "dlc": ["h5py>=3.8", "pandas>=2.2", "tables>=3.9"],
     "fast": ["faster-coco-eval>=1.6"],
     "tensorboard": ["tensorboard>=2.16"],
     "rich": ["rich>=13"],
     "dev": [
         "build>=1.2",
+        "h5py>=3.8",
         "hypothesis>=6.100",
         "onnx>=1.16",
         "onnxruntime>=1.19",
         "onnxscript>=0.2",
+        "pandas>=2.2",
         "pre-commit>=3.7",
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.2",
         "ruff>=0.17,<0.18",  # the formatter changes between minor versions
         "setuptools>=77",
+        "sleap-io>=0.2",
+        "tables>=3.9",
     ],
 }
 
@@ -42,7 +46,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["keypoint_detection", "keypoint_detection.*"]),
-    package_data={"keypoint_detection": ["py.typed"]},
+    package_data={"keypoint_detection": ["py.typed", "templates/*"]},
     install_requires=[
         "torch>=2.5",
         "pytorch-lightning>=2.6",

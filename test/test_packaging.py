@@ -39,7 +39,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     top_level = {name.split("/")[0] for name in names}
     assert {name for name in top_level if not name.endswith(".dist-info")} == {"keypoint_detection"}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "keypoint_detection").rglob("*.py")}
-    assert modules | {"keypoint_detection/py.typed"} == {name for name in names if ".dist-info/" not in name}
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "keypoint_detection/templates").iterdir()}
+    others = {"keypoint_detection/py.typed"} | templates
+    assert modules | others == {name for name in names if ".dist-info/" not in name}
 
 
 def test_every_module_imports_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
