@@ -27,7 +27,7 @@ def group_labels(images: Sequence[CocoImage], group_by: str) -> list[str]:
     if len(set(labels)) < 2:
         found = f"only {labels[0]!r}" if labels else "no images"
         raise ValueError(
-            f"intervals need at least two groups of images, but grouping by {group_by!r} gave {found} for "
+            f"expected at least two groups of images, but grouping by {group_by!r} gave {found} for "
             f"{len(labels)} images; group by another field of the images, or not at all"
         )
     return labels
