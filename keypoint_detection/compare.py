@@ -74,14 +74,17 @@ def compare_runs(
         a: An `eval/` folder with `metrics.json` and `matches.npz`, the run folder around it, or its
             `metrics.json`.
         b: Likewise; its numbers minus those of `a` are the differences.
-        n_resamples: Number of resamples, > 0.
+        n_resamples: Number of resamples, at least 1 / (1 - level).
         level: Coverage of the intervals, in (0, 1).
         seed: Seed of the resamples, >= 0.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is broken, or the two differ in their definitions, images or groups; one line.
+        ValueError: A broken file, other definitions, images or groups, or too few resamples; one line.
     """
+    least = math.floor(1 / (1 - level) + 1e-9)  # below, no p-value can be below 1 - level
+    if n_resamples < least:
+        raise ValueError(f"--n_resamples: expected at least {least} for level {level:g}, got {n_resamples}")
     one, other = read_evaluation(a), read_evaluation(b)
     _check_same_images(one, other)
     check_same(one.contract, other.contract, one.name, other.name)
@@ -95,12 +98,11 @@ def compare_runs(
         level=level,
         seed=seed,
     )
-    groups = one.sheet.groups
     return Comparison(
         names=(one.name, other.name),
         contract_hash=one.contract[HASH],
         n_images=len(one.sheet.image_ids),
-        n_groups=None if groups is None else len(set(groups)),
+        n_groups=None if one.sheet.groups is None else len(set(one.sheet.groups)),
         n_resamples=n_resamples,
         level=level,
         seed=seed,
@@ -258,15 +260,13 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     drawn = "images" if comparison.n_groups is None else f"{comparison.n_groups} groups"
-    level = f"{100 * comparison.level:g} %"
     units = comparison.n_images if comparison.n_groups is None else comparison.n_groups
-    few = [f"So few make intervals and p too small; trust them from {FEW_UNITS} on."]
     return [
         f"{comparison.n_images} images; intervals from {comparison.n_resamples} resamples of the {drawn},"
         " drawn alike for A and B.",
-        *(few if units < FEW_UNITS else []),
-        f"interval: holds the true B - A in {level} of the cases. p: chance of so large a difference if there"
-        " were none.",
+        *([f"So few make intervals and p too small; trust them from {FEW_UNITS} on."] * (units < FEW_UNITS)),
+        f"interval: holds the true B - A in {100 * comparison.level:g} % of the cases. p: chance"
+        " of so large a difference if there were none.",
         "resolvable: the smallest true difference that this many images would show in 80 % of the cases.",
         f"better, worse: the interval leaves out 0. Lower is better for {', '.join(LOWER_IS_BETTER)}; higher"
         " for all others.",

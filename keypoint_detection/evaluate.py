@@ -134,6 +134,7 @@ def _inference(detector: KeypointDetector, labels: EvaluationLabels, options: Ev
         "max_keypoints": hparams["max_keypoints"],
         "suppression_radius_heatmap_px": hparams["minimal_keypoint_extraction_pixel_distance"],
         "flip_test": options.flip_test,
+        "box_padding": None if labels.dataset.crops is None else labels.dataset.crops.padding,
     }
 
 

@@ -1,6 +1,7 @@
 """What an evaluation scores against: the samples, the labels of instances, lengths, constants and groups."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from keypoint_detection.metrics.average_precision import similarity_of_threshold
 from keypoint_detection.metrics.oks_sigmas import OKSSigmas
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.score_settings import InstanceLabels, instance_labels, normalizer_of, sigmas_of
+
+logger = logging.getLogger("keypoint_detection")
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,26 @@ class EvaluationLabels:
         return np.array([rows[image_id] for image_id in self.dataset.image_ids], np.int64)
 
     def fingerprint(self) -> str:
-        """Return twelve hex digits that stand for the images and all their labels."""
+        """Return twelve hex digits that stand for the images and all their labels, in any order of images."""
         table = self.dataset.table
         digest = hashlib.sha256("\n".join(table.names).encode())
-        for array in (table.image_ids, table.xy, table.visibility, table.name_index, table.instance):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        for array in (table.area, table.box, table.crowd_box):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for row in np.argsort(self.image_ids).tolist():
+            points, instances, crowds = (
+                slice(*first[row : row + 2].tolist())
+                for first in (table.first_point, table.first_instance, table.first_crowd)
+            )
+            owner = table.instance[points] - instances.start
+            parts = [table.image_ids[row], table.image_hw[row], owner]
+            parts += [part[points] for part in (table.xy, table.visibility, table.name_index)]
+            parts += [part[instances] for part in (table.area, table.box, table.head_size)]
+            parts += [table.crowd_box[crowds], *self._targets(int(self.image_ids[row]))]
+            for part in parts:  # with its length, lest two neighbours be cut elsewhere
+                digest.update(len(part.tobytes()).to_bytes(8, "little") + part.tobytes())
         return digest.hexdigest()[:12]
+
+    def _targets(self, image_id: int) -> list[NDArray]:
+        """Return what OKS-AP takes of an image: also crowds without a box, and points outside of it."""
+        return [] if isinstance(self.instances, str) else list(self.instances.targets[image_id].values())
 
 
 def read_labels(
@@ -82,10 +97,14 @@ def read_labels(
         raise ValueError(f"{json_dataset_path}: expected labelled keypoints to score against, got none")
     channels = channels_of(table, hparams["keypoint_channel_configuration"])
     sigmas = sigmas_of(coco, (hparams["scoring"] or {}).get("oks_sigmas"))
+    normalizer = normalizer_of(table, hparams["scoring"])
+    try:
+        instances = instance_labels(coco, channels, sigmas, input_mode=hparams["input_mode"])
+    except ValueError as error:
+        raise ValueError(f"{json_dataset_path}: {error}") from None
     if similarity_of_thresholds(hparams["maximal_gt_keypoint_pixel_distances"]) == "oks":
         table.check_areas()
-    normalizer = normalizer_of(table, hparams["scoring"])
-    crops = _crops(coco, table, hparams, detections)
+    crops = _crops(coco, table, hparams, detections, instances)
     size, constants = hparams["image_size"], sigmas.by_name()
     dataset = COCOKeypointsDataset(
         table,
@@ -100,7 +119,7 @@ def read_labels(
         dataset=dataset,
         sigmas=sigmas,
         normalizer=normalizer,
-        instances=instance_labels(coco, channels, sigmas, input_mode=hparams["input_mode"]),
+        instances=instances,
         box_source=_box_source(crops, detections),
         has_labels=detections is None,
         image_ids=table.image_ids,
@@ -109,7 +128,11 @@ def read_labels(
 
 
 def _crops(
-    coco: CocoKeypoints, table: KeypointTable, hparams: Any, detections: str | Path | None
+    coco: CocoKeypoints,
+    table: KeypointTable,
+    hparams: Any,
+    detections: str | Path | None,
+    instances: InstanceLabels | str,
 ) -> InstanceCrops | None:
     """Return the crops of an evaluation in instance mode, or None for whole images."""
     if hparams["input_mode"] == "image":
@@ -121,6 +144,11 @@ def _crops(
         return None
     if detections is None:
         return label_crops(table, hparams["box_padding"])
+    if isinstance(instances, str):
+        raise ValueError(
+            f"--detections: crops of detected boxes have no labels of their own and are scored by OKS-AP "
+            f"alone; for {table.json_path} it is not defined: {instances}"
+        )
     sizes = dict(zip(table.image_ids.tolist(), map(tuple, table.image_hw.tolist()), strict=True))
     found = read_detections(
         detections,
@@ -128,18 +156,26 @@ def _crops(
         category_ids=[category.id for category in coco.categories],
         image_sizes=sizes,
     )
-    boxes = (found.box, found.score, found.image_id, found.category_id)
+    kept = found.category_id == instances.category_id
+    if not kept.all():
+        logger.warning(
+            "%s: %d of %d boxes are left out: they are not of category %d, the one that is scored",
+            detections,
+            int((~kept).sum()),
+            len(kept),
+            instances.category_id,
+        )
+    boxes = (found.box[kept], found.score[kept], found.image_id[kept], found.category_id[kept])
     return detection_crops(table, *boxes, hparams["box_padding"])
 
 
 def _box_source(crops: InstanceCrops | None, detections: str | Path | None) -> str:
     if crops is None:
         return WHOLE_IMAGE
-    source = "labels"
-    if detections is not None:
-        digest = hashlib.sha256(Path(detections).read_bytes()).hexdigest()[:12]
-        source = f"detections {Path(detections).name} ({digest})"
-    return f"{source}, enlarged by {crops.padding:g}"
+    if detections is None:
+        return "labels"
+    digest = hashlib.sha256(Path(detections).read_bytes()).hexdigest()[:12]
+    return f"detections {Path(detections).name} ({digest})"
 
 
 def sample_scores(labels: EvaluationLabels, point_scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,8 @@ AREA_RULE = "of the annotation; where missing, width x height of its box"
 
 WHOLE_IMAGE = "whole image"
 
+VISIBLE_ONLY = "visible; occluded ones are ignored"
+
 FEW_UNITS = 20
 """A bootstrap over fewer images or groups than this gives intervals that are too narrow."""
 
@@ -28,16 +30,16 @@ def metric_contract(detector: "KeypointDetector", labels: "EvaluationLabels") ->
     """Return every definition that the numbers depend on, with a short hash of it."""
     hparams = detector.hparams
     scoring = hparams["scoring"] or {}
-    visible_only = hparams["detect_only_visible_keypoints"]
     thresholds = list(hparams["maximal_gt_keypoint_pixel_distances"])
     definition: dict[str, Any] = {
         "labels": labels.fingerprint(),
         "images": len(labels.image_ids),
         "channels": format_channels(hparams["keypoint_channel_configuration"]),
         "box_source": labels.box_source,
-        "visibility": "visible; occluded ones are ignored" if visible_only else "visible and occluded",
     }
     if labels.has_labels:
+        visible_only = hparams["detect_only_visible_keypoints"]
+        definition["visibility"] = VISIBLE_ONLY if visible_only else "visible and occluded"
         definition |= _channel_contract(labels, thresholds, scoring, hparams["input_mode"])
     return with_hash({**definition, "oks_ap": _oks_contract(labels)})
 

@@ -28,8 +28,9 @@ class Found:
     Attributes:
         scores: The scores of the samples; None when they have no labels.
         channels: Per sample, the points of every channel as plain values.
-        points: float64 `[q, c, 2]`, the best point of every channel in original pixels.
-        point_scores: float64 `[q, c]`.
+        points: float64 `[q, c, 2]`, the best point of every channel in original pixels; none where the
+            samples are no instances.
+        point_scores: float64 `[q, c]`, likewise.
     """
 
     scores: DetectionScores | None
@@ -125,9 +126,10 @@ def run_detector(
         if scores is not None:
             scores.update(keypoints, confidence, batch, detector.required_visibility)  # pyright: ignore
         channels += _plain_points(detector.channel_names, keypoints.cpu(), confidence.cpu())
-        best, best_scores = decode_instances(detector, output, batch)
-        points.append(best.double().cpu().numpy())
-        point_scores.append(best_scores.double().cpu().numpy())
+        if not isinstance(labels.instances, str):
+            best, best_scores = decode_instances(detector, output, batch)
+            points.append(best.double().cpu().numpy())
+            point_scores.append(best_scores.double().cpu().numpy())
     c = len(detector.channel_names)
     return Found(
         scores,

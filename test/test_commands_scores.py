@@ -42,6 +42,8 @@ def test_every_definition_can_be_given(run: Path, boxes_json: Path, capsys: pyte
         (["--pck_reference", "a", "b", "c"], "--pck_reference: expected two keypoint names"),
         (["--pck_normalizer", "reference"], "belong together"),
         (["--pck_alpha", "-1"], "--pck_alpha: expected numbers above 0"),
+        (["--pck_alpha", "nan"], "--pck_alpha: expected numbers above 0"),
+        (["--pck_alpha", "0.1 inf"], "--pck_alpha: expected numbers above 0"),
         (["--ap_interpolation", "11"], "--ap_interpolation: "),
         (["--level", "1.5"], "--level"),
         (["--n_resamples", "-3"], "--n_resamples"),

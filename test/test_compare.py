@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -325,3 +326,12 @@ def test_the_file_is_strict_json_with_null_for_what_is_undefined(tmp_path):
     assert differences["nme"]["value_a"] is None
     assert differences["nme"]["verdict"] == "undefined"
     assert differences["stem/map"]["verdict"] == "better"
+
+
+@pytest.mark.parametrize(("level", "least"), [(0.95, 20), (0.5, 2), (0.99, 100)])
+def test_too_few_resamples_for_the_level_are_refused(level: float, least: int, tmp_path: Path) -> None:
+    # The least p-value is 1 / (n + 1): with fewer, an interval could leave out 0 while p says nothing.
+    with pytest.raises(ValueError, match=f"at least {least} for level {level:g}, got {least - 1}"):
+        compare_runs(tmp_path, tmp_path, n_resamples=least - 1, level=level)
+    with pytest.raises(FileNotFoundError):
+        compare_runs(tmp_path, tmp_path, n_resamples=least, level=level)

@@ -111,7 +111,8 @@ def test_oks_ap_is_what_pycocotools_gives_for_the_written_file(
     found = [values[f"oks_{kind}{name}"] for kind in ("ap", "ar") for name in names]
     assert np.nan_to_num(found, nan=-1).tolist() == pytest.approx(expected, abs=1e-9)
     report = json.loads((tmp_path / "metrics.json").read_text())
-    assert report["contract"]["box_source"] == "labels, enlarged by 1.25"
+    assert report["inference"]["box_padding"] == 1.25
+    assert report["contract"]["box_source"] == "labels"
     assert report["contract"]["oks_ap"]["sigmas"] == {"nose": 0.05, "left_ear": 0.06, "right_ear": 0.07}
     assert report["metrics"]["oks_ap"]["interval"] is not None
 
@@ -154,7 +155,7 @@ def test_an_area_of_zero_is_an_error(faces_json: Path, checkpoint: Path, tmp_pat
     content["annotations"][0]["area"] = 0
     broken = faces_json.with_name("zero.json")
     broken.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="area"):
+    with pytest.raises(ValueError, match=r"zero\.json: annotation 1 .*area"):
         evaluate(checkpoint, broken, tmp_path)
 
 
@@ -182,3 +183,87 @@ def test_an_unlabelled_instance_needs_neither_area_nor_box(
         evaluate(checkpoint, bare, tmp_path / "a", options)["oks_ap"]
         == evaluate(checkpoint, faces_json, tmp_path / "b", options)["oks_ap"]
     )
+
+
+def test_boxes_of_another_category_are_no_instances(
+    faces_json: Path, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = json.loads(faces_json.read_text())
+    labels = content["annotations"][:8]
+    content["categories"].append({"id": 2, "name": "mask", "keypoints": NAMES, "skeleton": []})
+    two = faces_json.with_name("two_categories.json")
+    two.write_text(json.dumps(content))
+    boxes = [{"image_id": a["image_id"], "category_id": 1, "bbox": a["bbox"], "score": 0.5} for a in labels]
+    others = [{**box, "category_id": 2, "score": 0.9} for box in boxes]
+    options = EvalOptions(n_resamples=0, detections=tmp_path / "boxes.json")
+    found = []
+    for name, entries in (("a", boxes), ("b", others + boxes)):
+        (tmp_path / "boxes.json").write_text(json.dumps(entries))
+        found.append(evaluate(checkpoint, two, tmp_path / name, options))
+    assert found[0] == pytest.approx(found[1], nan_ok=True)
+    assert "8 of 16 boxes are left out" in caplog.text
+    assert len(json.loads((tmp_path / "b" / "predictions.json").read_text())) == 8
+    labels[0]["category_id"] = 2
+    two.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="scored by OKS-AP alone") as caught:
+        evaluate(checkpoint, two, tmp_path / "c", options)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("change", ["crowd moved", "crowd keypoint", "instance moved", "size", "outside"])
+def test_the_hash_stands_for_all_that_the_numbers_depend_on(
+    change: str, faces_json: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    content = json.loads(faces_json.read_text())
+    annotations = content["annotations"]
+    annotations[0]["keypoints"][3:6] = [-9.0, 5.0, 1]  # outside: no channel has it, OKS-AP does
+    path, hashes = faces_json.with_name("changed.json"), []
+    for _ in range(2):
+        path.write_text(json.dumps(content))
+        evaluate(checkpoint, path, tmp_path, EvalOptions(n_resamples=0))
+        hashes.append(json.loads((tmp_path / "metrics.json").read_text())["contract"]["hash"])
+        if change == "crowd moved":
+            annotations[8]["image_id"] = 3
+        elif change == "crowd keypoint":
+            annotations[8] |= {"keypoints": [1, 1, 2, 0, 0, 0, 0, 0, 0], "num_keypoints": 1}
+        elif change == "instance moved":
+            annotations[1]["image_id"] = content["images"][1]["id"]
+        elif change == "size":
+            content["images"][0]["height"] = 65
+            cv2.imwrite(str(path.with_name("7_65.png")), np.full((65, 96, 3), 90, np.uint8))
+            content["images"][0]["file_name"] = "7_65.png"
+        else:
+            annotations[0]["keypoints"][3] = -20.0
+    assert hashes[0] != hashes[1]
+
+
+def test_the_order_of_the_images_changes_neither_hash_nor_numbers(
+    faces_json: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    content = json.loads(faces_json.read_text())
+    content["images"].reverse()
+    turned = faces_json.with_name("turned.json")
+    turned.write_text(json.dumps(content))
+    options = EvalOptions(n_resamples=0)
+    one = evaluate(checkpoint, faces_json, tmp_path / "a", options)
+    assert evaluate(checkpoint, turned, tmp_path / "b", options) == pytest.approx(one, nan_ok=True)
+    a, b = (json.loads((tmp_path / name / "metrics.json").read_text())["contract"] for name in "ab")
+    assert a == b
+
+
+def test_an_image_of_several_instances_is_one_image(
+    faces_json: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    values = evaluate(checkpoint, faces_json, tmp_path, EvalOptions(n_resamples=0))
+    labels: dict[int, list] = {}
+    for annotation in json.loads(faces_json.read_text())["annotations"][:8]:
+        labels.setdefault(annotation["image_id"], []).append(annotation["keypoints"])
+    squares: dict[int, list[float]] = {image_id: [] for image_id in labels}
+    for entry in json.loads((tmp_path / "predictions.json").read_text()):
+        points = np.array(labels[entry["image_id"]].pop(0)).reshape(3, 3)
+        for (x, y, _), name in zip(points, NAMES, strict=True):
+            found = entry["channels"][name][0]
+            squares[entry["image_id"]].append((found["x"] - x) ** 2 + (found["y"] - y) ** 2)
+    expected = np.mean([np.sqrt(np.mean(of_image)) for of_image in squares.values()])
+    assert values["image_rmse_px"] == pytest.approx(expected, abs=1e-5)

@@ -20,7 +20,8 @@ from keypoint_detection.metrics import (
     NormalizedMeanError,
     PercentageOfCorrectKeypoints,
 )
-from keypoint_detection.metrics.keypoint_errors import KeypointErrors, error_statistics
+from keypoint_detection.metrics.error_statistics import error_statistics
+from keypoint_detection.metrics.keypoint_errors import KeypointErrors
 
 MODULES = [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
 CASE = make_case(11, (7, 2, 6, 5), grid=8)

@@ -1,8 +1,7 @@
 """The table of point errors: each target's distance to its detection and its normalising length."""
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,25 +9,29 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from keypoint_detection.metrics.assignment import assign_partners
-from keypoint_detection.metrics.error_sums import fixed_point, floating_point
-from keypoint_detection.metrics.image_statistics import RatioStatistic
+
+OWN_IMAGE = torch.iinfo(torch.int64).min
+"""Stands for the id of an image that no other sample shows."""
 
 GREATEST_RATIO = 2.0**40
 """Distances of this many lengths have no exact sum, and their lengths are no lengths."""
 
 
 class KeypointErrors(NamedTuple):
-    """Hold the p targets that count, ordered by image, then channel; this is what the table stores.
+    """Hold the p targets that count, ordered by sample, then channel; this is what the table stores.
 
     Attributes:
         distance: `[p]` float64 pixels to the detection assigned; NaN where the target is missed.
         length: `[p]` float64 pixels, what the distance is divided by; NaN where undefined.
-        num_targets: `[n, c]` int64, the targets of each image and channel.
+        num_targets: `[n, c]` int64, the targets of each sample, an image or a crop of one, and channel.
+        image: `[n]` int64, the id of the image that each sample shows; `OWN_IMAGE`, or None for all: one of
+            its own.
     """
 
     distance: Tensor
     length: Tensor
     num_targets: Tensor
+    image: Tensor | None = None
 
 
 @torch.no_grad()
@@ -127,6 +130,7 @@ class KeypointErrorTable(Metric):
     distance: list[Tensor] | Tensor
     length: list[Tensor] | Tensor
     num_targets: list[Tensor] | Tensor
+    image: list[Tensor] | Tensor
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
@@ -145,12 +149,19 @@ class KeypointErrorTable(Metric):
         *,
         length: Tensor | None = None,
         ignored: Tensor | None = None,
+        image: Tensor | None = None,
     ) -> None:
-        """Add a batch; for the arguments see `keypoint_errors`."""
+        """Add a batch; for `image` see `KeypointErrors`, for the other arguments `keypoint_errors`."""
         if preds.ndim != 4 or preds.shape[1] != self.num_channels:
             raise ValueError(f"expected preds [n, {self.num_channels}, k, 2], got {list(preds.shape)}")
         errors = keypoint_errors(preds, scores, target, visibility, length=length, ignored=ignored)
-        for name, part in errors._asdict().items():
+        if image is None:
+            image = torch.full((len(preds),), OWN_IMAGE)
+        if image.shape != preds.shape[:1]:
+            raise ValueError(
+                f"expected an image id for each of {len(preds)} samples, got {list(image.shape)}"
+            )
+        for name, part in errors._replace(image=image.long().to(errors.distance.device))._asdict().items():
             getattr(self, name).append(part)
 
     def sync(
@@ -178,102 +189,22 @@ class KeypointErrorTable(Metric):
     def _parts(self) -> list[list[Tensor]]:
         states = [getattr(self, name) for name in KeypointErrors._fields]
         listed = [state if isinstance(state, list) else [state] for state in states]
-        return [[empty, *state] for empty, state in zip(self._nothing(), listed, strict=True)]
+        nothing = [empty for empty in self._nothing() if empty is not None]
+        return [[empty, *state] for empty, state in zip(nothing, listed, strict=True)]
 
     def _nothing(self) -> KeypointErrors:
         none = torch.zeros(0, dtype=torch.float64, device=self.device)
         counts = torch.zeros(0, self.num_channels, dtype=torch.int64, device=self.device)
-        return KeypointErrors(none, none.clone(), counts)
+        return KeypointErrors(none, none.clone(), counts, counts.new_zeros(0))
 
     def _wrap_compute(self, compute: Callable) -> Callable:
         wrapped = super()._wrap_compute(compute)
 
         @functools.wraps(wrapped)
         def computed() -> KeypointErrors:
-            distance, length, num_targets = wrapped()
+            distance, length, num_targets, image = wrapped()
             # torchmetrics turns every tensor of one element into a scalar.
             counts = num_targets.reshape(-1, self.num_channels)
-            return KeypointErrors(distance.reshape(-1), length.reshape(-1), counts)
+            return KeypointErrors(distance.reshape(-1), length.reshape(-1), counts, image.reshape(-1))
 
         return computed
-
-
-def error_statistics(
-    errors: KeypointErrors, channel_names: Sequence[str], alphas: Sequence[float]
-) -> list[RatioStatistic]:
-    """Return every number that follows from the errors, each over all channels and then per channel.
-
-    - `mean_error_px`: distances of pairs; `rmse_px`: root of the mean square over all pairs;
-      `image_rmse_px`: that root within each image, then the mean over the images that have a pair.
-    - `missed`: targets without a detection.
-    - Of the targets with a length: `nme`, mean of distance / length over pairs; `pck@alpha`, share with
-      distance < alpha * length, missed ones wrong; `pck_auc@alpha`, the area under PCK from 0 to the
-      greatest alpha, divided by that alpha.
-
-    A channel's column is called `channel/name`.
-
-    Args:
-        errors: Errors of n images and c channels.
-        channel_names: c names.
-        alphas: Limits of PCK, > 0, in lengths; none of them where the errors were collected without lengths,
-            which leaves out `nme` as well.
-
-    Example:
-        >>> errors = KeypointErrors(torch.tensor([3.0, torch.nan]), torch.ones(2), torch.tensor([[2]]))
-        >>> [(s.columns[0], float(s.value()[0])) for s in error_statistics(errors, ["eye"], [6])][3:]
-        [('missed', 1.0), ('nme', 3.0), ('pck@6', 0.5), ('pck_auc@6', 0.25)]
-    """
-    distance, length, num_targets = (part.cpu() for part in errors)
-    images = _Images(num_targets, tuple(channel_names))
-    missed = distance.isnan()
-    squares, pairs = images.add(distance.square()), images.add(~missed)
-    image_rmse = (squares / pairs).sqrt().masked_fill(pairs == 0, 0.0)
-    statistics = [
-        images.statistic("mean_error_px", images.add(distance), pairs),
-        RatioStatistic(images.columns("rmse_px"), squares, pairs, root=True),
-        images.statistic("image_rmse_px", image_rmse, (pairs > 0).double()),
-        images.statistic("missed", images.add(missed), None),
-    ]
-    return statistics + (_normalized_statistics(distance, length, images, alphas) if len(alphas) else [])
-
-
-@dataclass(frozen=True)
-class _Images:
-    num_targets: Tensor
-    channel_names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.channel_names) != self.num_targets.shape[1]:
-            raise ValueError(
-                f"expected one name for each of {self.num_targets.shape[1]} channels, "
-                f"got {len(self.channel_names)}"
-            )
-
-    def columns(self, name: str) -> tuple[str, ...]:
-        return (name, *(f"{channel}/{name}" for channel in self.channel_names))
-
-    def statistic(self, name: str, numerator: Tensor, denominator: Tensor | None) -> RatioStatistic:
-        return RatioStatistic(self.columns(name), numerator, denominator)
-
-    def add(self, values: Tensor) -> Tensor:
-        """Add up `[p]` numbers >= 0, NaN as nothing, per image, `[n, 1 + c]`: over all channels, of each.
-
-        The sums are fixed-point, so the order of an image's targets and channels changes no bit.
-        """
-        group = torch.arange(self.num_targets.numel()).repeat_interleave(self.num_targets.flatten())
-        total = torch.zeros(self.num_targets.numel(), 2, dtype=torch.int64)
-        total.index_add_(0, group, fixed_point(values.double()))
-        total = total.reshape(*self.num_targets.shape, 2)
-        return floating_point(torch.cat([total.sum(1, keepdim=True), total], dim=1))
-
-
-def _normalized_statistics(
-    distance: Tensor, length: Tensor, images: _Images, alphas: Sequence[float]
-) -> list[RatioStatistic]:
-    ratio, measured = relative_errors(distance, length), images.add(~length.isnan())
-    statistics = [images.statistic("nme", images.add(ratio), images.add(~ratio.isnan()))]
-    for alpha in alphas:
-        correct = images.add(distance < alpha * length)
-        statistics.append(images.statistic(f"pck@{alpha:g}", correct, measured))
-    area = images.add(closeness(distance, length, max(alphas)))
-    return [*statistics, images.statistic(f"pck_auc@{max(alphas):g}", area, measured)]

@@ -156,7 +156,7 @@ class PCKRule:
         return scale
 
     def _count(self, errors: KeypointErrors) -> Tensor:
-        distance, length, num_targets = errors
+        distance, length, num_targets = errors[:3]
         missed, undefined = distance.isnan(), length.isnan()
         limits = torch.tensor(self.alphas, dtype=torch.float64, device=distance.device) * length[:, None]
         area = closeness(distance, length, max(self.alphas))

@@ -10,12 +10,16 @@ from keypoint_detection.geometry import transform_points
 from keypoint_detection.metrics import KeypointAveragePrecision
 from keypoint_detection.metrics.average_precision import similarity_of_thresholds
 from keypoint_detection.metrics.average_precision_statistic import AveragePrecisionStatistic
+from keypoint_detection.metrics.error_statistics import error_statistics
 from keypoint_detection.metrics.image_statistics import ImageStatistic
-from keypoint_detection.metrics.keypoint_errors import KeypointErrorTable, error_statistics
+from keypoint_detection.metrics.keypoint_errors import KeypointErrorTable
 from keypoint_detection.metrics.precision_recall import Interpolation
 
 if TYPE_CHECKING:
     from keypoint_detection.data.coco_dataset import Batch
+
+NUM_NEW = "num_new"
+"""Entry of a batch: how many of its samples count; the others were scored by another process."""
 
 DEFAULT_ALPHAS = (0.05, 0.1, 0.2)
 """Shares of the normalising length below which a keypoint is correct."""
@@ -41,6 +45,8 @@ class DetectionScores(nn.Module):
         super().__init__()
         self.channel_names, self.thresholds = list(channel_names), list(thresholds)
         self.alphas = list(alphas)
+        _check_names("AP thresholds", thresholds)
+        _check_names("PCK thresholds (pck_alpha)", alphas)
         self.similarity = similarity_of_thresholds(thresholds)
         self.average_precision = KeypointAveragePrecision(
             len(channel_names), thresholds, self.similarity, interpolation=interpolation
@@ -59,10 +65,14 @@ class DetectionScores(nn.Module):
         Args:
             keypoints: `[n, c, k, 2]` in original pixels, NaN where there is none.
             scores: `[n, c, k]` in [0, 1].
-            batch: The batch that they come from; `keypoint_length` (without it, PCK is not defined) and
-                `crowd_box` may be missing.
+            batch: The batch that they come from; `keypoint_length` (without it, PCK is not defined),
+                `crowd_box` and `image_id` (without it, every sample is an image of its own) may be missing.
+                With `NUM_NEW`, only as many samples are added, the first ones.
             required_visibility: Labels below this flag are ignored: neither missed nor false.
         """
+        new = slice(batch.get(NUM_NEW, len(keypoints)))
+        keypoints, scores = keypoints[new], scores[new]
+        batch = {name: part[new] for name, part in batch.items() if name != NUM_NEW}  # pyright: ignore
         visibility = batch["visibility"]
         excluded = (visibility > 0) & (visibility < required_visibility)
         target = transform_points(batch["to_image"], batch["keypoints"].to(batch["to_image"].dtype))
@@ -74,7 +84,8 @@ class DetectionScores(nn.Module):
         self.average_precision.update(keypoints, scores, *labels, **oks, ignored=excluded, regions=regions)
         length = batch.get("keypoint_length")
         length = torch.full_like(target[..., 0], torch.nan) if length is None else length
-        self.errors.update(keypoints, scores, *labels, length=length, ignored=excluded)
+        image = batch.get("image_id")
+        self.errors.update(keypoints, scores, *labels, length=length, ignored=excluded, image=image)
 
     def reset(self) -> None:
         """Forget everything collected."""
@@ -112,6 +123,13 @@ class DetectionScores(nn.Module):
     def ap_name(self, threshold: float) -> str:
         """Return `ap@2px` or `ap@oks0.5`."""
         return f"ap@oks{threshold:g}" if self.similarity == "oks" else f"ap@{threshold:g}px"
+
+
+def _check_names(kind: str, numbers: Sequence[float]) -> None:
+    """Refuse numbers of which two would have the same name in a report, which has six digits."""
+    if len({f"{number:g}" for number in numbers}) < len(numbers):
+        listed = ", ".join(f"{number:g}" for number in numbers)
+        raise ValueError(f"expected {kind} that differ in their first six digits, got {listed}")
 
 
 def _padded(boxes: Sequence[Tensor], device: torch.device) -> Tensor | None:

@@ -1,5 +1,6 @@
 """The settings that define a score: what `eval` takes as well, under the same names."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -44,7 +45,7 @@ class ScoreConfig(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Refuse a reference that would not be used, and thresholds that nothing can be below."""
-        if not self.pck_alpha or min(self.pck_alpha) <= 0:
+        if not self.pck_alpha or not all(0 < alpha < math.inf for alpha in self.pck_alpha):
             raise ValueError("--pck_alpha: expected numbers above 0 such as '0.1 0.2'")
         if self.pck_reference is not None and self.pck_normalizer == "auto":
             self.pck_normalizer = "reference"

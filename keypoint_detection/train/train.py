@@ -12,6 +12,7 @@ if __name__ == "__main__":  # before torch is loaded: the command sets how its t
     runpy.run_module("keypoint_detection", run_name="__main__")
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 
 from keypoint_detection.data.datamodule import KeypointsDataModule
 from keypoint_detection.files import write_text
@@ -126,12 +127,14 @@ def summarise(
         tested = trainer.test(detector, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
         test = dict(tested[0]) if tested else {}
         print_scores("test, best weights", test)
-    print(f"run: {folder}\nlast checkpoint: {last}\nbest checkpoint: {best}")
+    if trainer.is_global_zero:
+        print(f"run: {folder}\nlast checkpoint: {last}\nbest checkpoint: {best}")
     return TrainResult(folder, last, best, validation, test)
 
 
+@rank_zero_only
 def print_scores(title: str, scores: dict[str, float]) -> None:
-    """Print the numbers over all channels, one line."""
+    """Print the numbers over all channels, one line, in the first of several processes."""
     left_out = ("loss", "gt_loss", "validation_map")
     overall = {name.split("/", 1)[1]: value for name, value in scores.items() if name.count("/") == 1}
     shown = ", ".join(f"{name} {value:.4g}" for name, value in overall.items() if name not in left_out)

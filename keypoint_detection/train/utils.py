@@ -22,11 +22,13 @@ from keypoint_detection.data.datamodule import KeypointsDataModule, resized_data
 from keypoint_detection.data.instance_lengths import instance_lengths
 from keypoint_detection.files import atomic_write
 from keypoint_detection.metrics.average_precision import similarity_of_thresholds
+from keypoint_detection.metrics.oks_sigmas import OKSSigmas
 from keypoint_detection.models.backbones.backbone_factory import backbone_options, without_weights
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.score_settings import normalizer_of, sigmas_of
 from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.config import ModelConfig, TrainConfig
+from keypoint_detection.train.repeated_samples import RepeatedSamples
 from keypoint_detection.utils.init_weights import describe, init_weights
 
 logger = logging.getLogger("keypoint_detection")
@@ -86,12 +88,27 @@ def training_sigmas(config: TrainConfig) -> dict[str, float] | None:
     """Return the OKS constants by name where the scores of the training need them, and say which they are."""
     if similarity_of_thresholds(config.maximal_gt_keypoint_pixel_distances) != "oks":
         return None
+    sigmas = _sigmas_of_training_file(config)
+    logger.info(sigmas.describe())
+    return sigmas.by_name()
+
+
+def training_scoring(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings of the scores as the checkpoint keeps them.
+
+    Constants that were estimated are kept as numbers: a file to score on, with other repeated labels or none,
+    would give others, and with them scores that are not those of the training.
+    """
+    if config.oks_sigmas != "estimate":
+        return config.scoring
+    return {**config.scoring, "oks_sigmas": _sigmas_of_training_file(config).by_name()}
+
+
+def _sigmas_of_training_file(config: TrainConfig) -> OKSSigmas:
     path: str | Path = config.json_dataset_path
     if config.json_dataset_img_size:
         path = resized_dataset_path(path, config.json_dataset_img_size)
-    sigmas = sigmas_of(read_coco(path), config.oks_sigmas)
-    logger.info(sigmas.describe())
-    return sigmas.by_name()
+    return sigmas_of(read_coco(path), config.oks_sigmas)
 
 
 def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDetector:
@@ -107,7 +124,7 @@ def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDe
         image_size=config.image_hw,
         input_mode=config.input_mode,
         box_padding=config.box_padding,
-        scoring=config.scoring,
+        scoring=training_scoring(config),
         **options,
     )
     if config.init_weights and not config.ckpt_path:
@@ -211,7 +228,7 @@ def _wandb_is_logged_in() -> bool:
 def build_callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
     """Return checkpoints and, when asked for, time limit, early stopping and pictures."""
     checkpoints = folder / "checkpoints"
-    callbacks: list[pl.Callback] = []
+    callbacks: list[pl.Callback] = [RepeatedSamples()]
     if not config.fast_dev_run:
         best = ModelCheckpoint(
             checkpoints,

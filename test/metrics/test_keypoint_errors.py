@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from reference.keypoint_cases import cases, make_case
 from reference.keypoint_errors import correct_share, error_rows, image_rmse, mean_of, pck_area
 
+from keypoint_detection.metrics.error_statistics import error_statistics
 from keypoint_detection.metrics.keypoint_errors import (
+    OWN_IMAGE,
     KeypointErrors,
     KeypointErrorTable,
     closeness,
-    error_statistics,
     keypoint_errors,
 )
 from keypoint_detection.metrics.rmse import keypoint_rmse
@@ -165,7 +166,9 @@ def test_table_of_batches_is_the_table_of_all(case, batch: int) -> None:
         table.update(*part)
     together = keypoint_errors(*case.tensors())
     for found in (table.errors(), table.compute()):
-        for ours, theirs in zip(found, together, strict=True):
+        assert found.image is not None
+        assert found.image.tolist() == [OWN_IMAGE] * len(case.scores)
+        for ours, theirs in zip(found[:3], together[:3], strict=True):
             assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
             assert torch.equal(ours.nan_to_num(-1), theirs.nan_to_num(-1))
 
@@ -174,9 +177,9 @@ def test_one_target_keeps_its_axes_and_a_table_without_images_is_empty() -> None
     table = KeypointErrorTable(1)
     one = torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1), torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1)
     table.update(*one)
-    assert [list(part.shape) for part in table.compute()] == [[1], [1], [1, 1]]
+    assert [list(part.shape) for part in table.compute()[:3]] == [[1], [1], [1, 1]]
     table.reset()
-    assert [list(part.shape) for part in table.compute()] == [[0], [0], [0, 1]]
+    assert [list(part.shape) for part in table.compute()[:3]] == [[0], [0], [0, 1]]
     assert math.isnan(numbers(table.errors())["pck@1"][0])
 
 
@@ -221,3 +224,21 @@ def test_wrong_arguments() -> None:
     tiny = keypoint_errors(*arguments, length=length * 1e-20)
     with pytest.raises(ValueError, match=r"below 2\^40 lengths, got 5 px and a length of 8e-20 px"):
         numbers(tiny)
+
+
+def test_an_image_of_several_samples_is_one_image() -> None:
+    # Three crops: distances 3 and 4 in image 7, 5 in image 2; the third crop of image 7 has no pair.
+    preds = torch.tensor([3.0, 5.0, 4.0, NAN])[:, None, None, None] * torch.tensor([1.0, 0.0])
+    table = KeypointErrorTable(1)
+    points = (preds, torch.ones(4, 1, 1), torch.zeros(4, 1, 1, 2), torch.full((4, 1, 1), 2))
+    table.update(*points, image=torch.tensor([7, 2, 7, 7]))
+    (rmse,) = [s for s in error_statistics(table.compute(), ["eye"], []) if "image_rmse_px" in s.columns]
+    of_seven = math.sqrt((9 + 16) / 2)
+    assert rmse.value().tolist() == pytest.approx([(of_seven + 5) / 2] * 2)
+    weighted = rmse(torch.tensor([[3, 1, 3, 3]]))  # image 7 drawn three times
+    assert weighted[0].tolist() == pytest.approx([(3 * of_seven + 5) / 4] * 2)
+    apart = KeypointErrorTable(1)
+    apart.update(*points)
+    assert numbers(apart.compute(), ())["image_rmse_px"][0] == pytest.approx(4.0)
+    with pytest.raises(ValueError, match="an image id for each of 4 samples"):
+        table.update(*points, image=torch.tensor([7, 2]))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from keypoint_detection.models.scores import DetectionScores
+from keypoint_detection.models.scores import NUM_NEW, DetectionScores
 
 IDENTITY = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 DOUBLE = torch.tensor([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5]])
@@ -93,3 +93,33 @@ def test_statistics_give_the_numbers_of_compute() -> None:
         "alphas": [0.3],
         "interpolation": "101",
     }
+
+
+def test_samples_that_another_process_has_scored_are_left_out() -> None:
+    points = torch.tensor([[[[10.0, 10.0]]], [[[40.0, 40.0]]]])
+    batch = batch_of(points, torch.full((2, 1, 1), 2)) | {"crowd_box": [torch.zeros(0, 4)] * 2}
+    found, confidence = points + torch.tensor([[3.0, 0.0]]), torch.ones(2, 1, 1)
+    found[1] = math.nan
+    for num_new, missed in ((2, 1.0), (1, 0.0), (0, 0.0)):
+        scores = DetectionScores(["a"], [4.0])
+        scores.update(found, confidence, batch | {NUM_NEW: num_new}, 1)  # pyright: ignore
+        values = scores.compute()
+        assert values["missed"] == missed
+        assert math.isnan(values["mean_error_px"]) == (num_new == 0)
+
+
+def test_crops_of_one_image_are_one_image() -> None:
+    points = torch.zeros(3, 1, 1, 2)
+    batch = batch_of(points, torch.full((3, 1, 1), 2)) | {"image_id": torch.tensor([5, 8, 5])}
+    found = torch.tensor([3.0, 5.0, 4.0])[:, None, None, None] * torch.tensor([1.0, 0.0])
+    scores = DetectionScores(["a"], [4.0])
+    scores.update(found, torch.ones(3, 1, 1), batch, 1)  # pyright: ignore
+    assert scores.compute()["image_rmse_px"] == pytest.approx((math.sqrt(12.5) + 5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "alphas"), [([2.0, 2.0], [0.1]), ([2.0], [0.1, 0.1]), ([2.0], [0.1, 0.10000001])]
+)
+def test_two_numbers_have_two_names(thresholds: list[float], alphas: list[float]) -> None:
+    with pytest.raises(ValueError, match="differ in their first six digits"):
+        DetectionScores(["a"], thresholds, alphas=alphas)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from keypoint_detection.train.utils import (
     lightning_precision,
     run_folder,
     set_aside,
+    training_scoring,
 )
 
 
@@ -85,3 +87,22 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         AtomicCheckpointIO().save_checkpoint({"epoch": lambda: None}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_estimated_constants_are_kept_as_numbers(tmp_path: Path) -> None:
+    # One object labelled twice, 6 px apart in an area of 900: 3^2 + 3^2 = 18 square px about their mean.
+    labels = [
+        {"id": i, "image_id": 1, "category_id": 1, "keypoints": [x, 9, 2], "area": 900, "object_id": 4}
+        for i, x in ((1, 10), (2, 16))
+    ]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 40}],
+        "annotations": labels,
+        "categories": [{"id": 1, "name": "thing", "keypoints": ["tip"], "skeleton": []}],
+        "info": {},
+    }
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(content))
+    kept = training_scoring(TrainConfig(json_dataset_path=str(path), oks_sigmas="estimate"))
+    assert kept["oks_sigmas"] == pytest.approx({"tip": (18 / 900) ** 0.5}, rel=1e-9)
+    assert training_scoring(TrainConfig(json_dataset_path=str(path)))["oks_sigmas"] is None
