@@ -13,6 +13,16 @@ from keypoint_detection.command_flags import (
     size,
     torch_device,
 )
+from keypoint_detection.commands_data import (
+    run_browse,
+    run_convert,
+    run_crop,
+    run_doctor,
+    run_merge,
+    run_resize,
+    run_split,
+    run_subset,
+)
 from keypoint_detection.commands_scores import run_compare, run_eval
 from keypoint_detection.files import write_text
 from keypoint_detection.train.cli import parse_arguments
@@ -49,6 +59,9 @@ def run_predict(argv: list[str]) -> int:
         default=True,
         help="draw the points on the images",
     )
+    parser.add_argument(
+        "--deeplabcut", action="store_true", help="also write tables that DeepLabCut opens, in deeplabcut/"
+    )
     parser.add_argument("--batch_size", type=count, default=8, help="images per forward pass")
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
     args = parser.parse_args(argv)
@@ -60,6 +73,7 @@ def run_predict(argv: list[str]) -> int:
         args.output,
         confidence_threshold=args.confidence_threshold,
         overlays=args.overlays,
+        deeplabcut=args.deeplabcut,
         batch_size=args.batch_size,
         device=torch_device(args.accelerator),
     )
@@ -68,22 +82,6 @@ def run_predict(argv: list[str]) -> int:
     if result.unreadable:
         print(f"{len(result.unreadable)} images could not be read and were skipped", file=sys.stderr)
     return 1 if result.unreadable else 0
-
-
-def run_convert(argv: list[str]) -> int:
-    """Convert labels of another tool to a COCO keypoint file."""
-    parser = command_parser("convert", "Convert labels of another tool to a COCO keypoint file.")
-    parser.add_argument("format", choices=["deeplabcut"], help="what the source is")
-    parser.add_argument("source", help="DeepLabCut project, labeled-data folder, video folder or CSV")
-    parser.add_argument("--output", required=True, help="folder for annotations.json and the images")
-    parser.add_argument(
-        "--link", action="store_true", help="point to the images where they are instead of copying"
-    )
-    args = parser.parse_args(argv)
-    from keypoint_detection.data.formats.deeplabcut import convert_deeplabcut
-
-    print(f"written: {convert_deeplabcut(Path(args.source), Path(args.output), link=args.link)}")
-    return 0
 
 
 def run_demo(argv: list[str]) -> int:
@@ -165,7 +163,14 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "eval": (run_eval, "score a checkpoint on a COCO file"),
     "compare": (run_compare, "compare the scores of two runs"),
     "predict": (run_predict, "find keypoints in images"),
-    "convert": (run_convert, "labels of another tool to COCO"),
+    "convert": (run_convert, "labels of another tool to COCO, and back"),
+    "doctor": (run_doctor, "look for faults in a data set, and what settings cost"),
+    "browse": (run_browse, "one HTML page to look through a data set"),
+    "resize": (run_resize, "a data set with images of another size"),
+    "crop": (run_crop, "one image per labelled instance"),
+    "split": (run_split, "a data set in parts or folds"),
+    "subset": (run_subset, "a part of a data set"),
+    "merge": (run_merge, "several data sets in one file"),
     "demo": (run_demo, "draw a data set, train, score and predict"),
     "backbones": (run_backbones, "list the backbones"),
     "benchmark": (run_benchmark, "measure size, speed and memory of backbones"),

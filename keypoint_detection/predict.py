@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
+from keypoint_detection.data.formats.deeplabcut_writer import write_deeplabcut_predictions
 from keypoint_detection.data.imageloader import load_image
 from keypoint_detection.data.unlabeled_dataset import (
     UnlabeledBatch,
@@ -49,6 +51,7 @@ def predict_to_files(
     *,
     confidence_threshold: float = 0.1,
     overlays: bool = True,
+    deeplabcut: bool = False,
     batch_size: int = 8,
     device: str = "cpu",
 ) -> PredictResult:
@@ -60,13 +63,24 @@ def predict_to_files(
         output: Folder for the files.
         confidence_threshold: Least score of a point that is written, in [0, 1].
         overlays: Also draw the points on the images.
+        deeplabcut: Also write `deeplabcut/`: tables that DeepLabCut opens, one per folder of images, with
+            the best point of every channel.
         batch_size: Images per forward pass, when they are of one size.
         device: Where to run.
 
     Returns:
         The predictions, in original-image pixels, and the images that could not be read.
+
+    Raises:
+        ValueError: The model cannot be read, or for `deeplabcut` a channel pools several names.
     """
     detector = load_model(checkpoint, device)
+    pooled = [channel for channel in detector.hparams["keypoint_channel_configuration"] if len(channel) > 1]
+    if deeplabcut and pooled:
+        raise ValueError(
+            f"DeepLabCut's tables need one keypoint per channel, got {' = '.join(pooled[0])} in one; train "
+            "with a channel per keypoint, or use predictions.csv"
+        )
     output = Path(output)
     size = detector.hparams["image_size"]
     dataset = UnlabeledKeypointsDataset(
@@ -84,6 +98,8 @@ def predict_to_files(
         logger.warning("skipped: %s", line)
     write_json(output / "predictions.json", {"predictions": [p.to_dict() for p in predictions]})
     write_csv(predictions, output / "predictions.csv")
+    if deeplabcut and predictions:
+        _write_deeplabcut(predictions, output / "deeplabcut")
     return PredictResult(predictions, unreadable, output)
 
 
@@ -122,6 +138,19 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
                     writer.writerow(
                         [prediction.source, name, rank, f"{p.x:.3f}", f"{p.y:.3f}", f"{p.score:.4f}"]
                     )
+
+
+def _write_deeplabcut(predictions: Sequence[Prediction], folder: Path) -> None:
+    """Write the best point of every channel as DeepLabCut's tables; NaN where there is none."""
+    names = predictions[0].channel_names
+    values = np.full((len(predictions), len(names), 3), np.nan)
+    for row, prediction in enumerate(predictions):
+        for column, points in enumerate(prediction.keypoints):
+            if points:
+                values[row, column] = points[0].x, points[0].y, points[0].score
+    scores = np.nan_to_num(values[..., 2])
+    paths = [str(prediction.source) for prediction in predictions]
+    write_deeplabcut_predictions(folder, names, paths, values[..., :2], scores)
 
 
 def _write_overlays(

@@ -5,7 +5,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 
+from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.predict import predict_to_files
 from keypoint_detection.utils.load_checkpoints import load_model
 
@@ -69,3 +71,28 @@ def test_the_threshold_is_a_lower_bound_of_the_scores(
     kept = [p.score for prediction in result.predictions for channel in prediction.keypoints for p in channel]
     assert min(kept) >= middle
     assert len(kept) == sum(score >= middle for score in scores)
+
+
+def test_tables_for_deeplabcut_hold_the_best_points(boxes_json: Path, tmp_path: Path) -> None:
+    detector = KeypointDetector([["flap_left"], ["flap_right"]], backbone_options={"n_channels": 8})
+    trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.strategy.connect(detector)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    source = boxes_json.parent / "images"
+    options = {"confidence_threshold": 0.0, "overlays": False, "deeplabcut": True}
+    result = predict_to_files(tmp_path / "model.ckpt", source, tmp_path / "out", **options)
+    (table,) = (tmp_path / "out" / "deeplabcut").glob("*.csv")
+    with table.open() as file:
+        rows = list(csv.reader(file))
+    assert rows[1][1:] == ["flap_left"] * 3 + ["flap_right"] * 3
+    assert len(rows) == 3 + 6
+    best = result.predictions[0]["flap_left"][0]
+    assert [float(cell) for cell in rows[3][1:4]] == pytest.approx([best.x, best.y, best.score])
+
+
+def test_tables_for_deeplabcut_need_a_channel_per_keypoint(
+    tiny_checkpoint: Path, boxes_json: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="one keypoint per channel, got corner0 = corner1"):
+        predict_to_files(tiny_checkpoint, boxes_json.parent / "images", tmp_path, deeplabcut=True)
+    assert list(tmp_path.iterdir()) == []

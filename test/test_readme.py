@@ -1,5 +1,6 @@
 """Every command and every piece of code in the README runs, in order, as it stands there."""
 
+import json
 import re
 import shlex
 import shutil
@@ -24,8 +25,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT = {"train": ["--max_epochs", "1", "--accelerator", "cpu", "--num_workers", "0"]}
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -60,6 +61,23 @@ def test_commands_run_in_order(workplace: Path) -> None:
     assert "oks_ap" in (workplace / "runs/people/eval/metrics.json").read_text()
     assert (workplace / "predictions/predictions.csv").is_file()
     assert (workplace / "data/mouse/annotations.json").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+def test_the_labelling_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide = (ROOT / "labeling" / "Readme.md").read_text(encoding="utf-8")
+    (configuration,) = blocks("json", guide)
+    assert json.loads(configuration)["categories"][0]["semantic_types"][1]["n_keypoints"] == 2
+    (block,) = blocks("sh", guide)
+    for line in block.splitlines():
+        program, command, *flags = shlex.split(line)
+        if program == "python":
+            exec(flags[0], {})
+            continue
+        assert main([command, *flags, *SHORT.get(command, [])]) == 0, line
+    assert (tmp_path / "runs/boxes/eval/metrics.json").is_file()
+    assert (tmp_path / "browse.html").stat().st_size > 10_000
 
 
 def test_the_worked_example_is_understood() -> None:

@@ -1,5 +1,6 @@
 """Read image files as uint8: any bit depth and colour type, one-line errors, retries when a disk stumbles."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,29 @@ class ImageLoader:
         return load_image(path, self.n_channels)
 
 
+class _OpenCVIsSilent:
+    """Keep OpenCV from logging while any thread is inside; the level belongs to the whole process."""
+
+    def __init__(self) -> None:
+        self._lock, self._threads, self._level = threading.Lock(), 0, 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._threads == 0:
+                self._level = _OPENCV_LOG.getLogLevel()
+                _OPENCV_LOG.setLogLevel(0)
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._threads -= 1
+            if self._threads == 0:
+                _OPENCV_LOG.setLogLevel(self._level)
+
+
+_OPENCV_IS_SILENT = _OpenCVIsSilent()
+
+
 def _flags(n_channels: int) -> int:
     if n_channels == 3:
         return cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH
@@ -117,14 +141,11 @@ def _decode(content: bytes, flags: int) -> NDArray | None:
     # asked.
     if not content or (content.startswith(_PNG_SIGNATURE) and _PNG_END not in content):
         return None
-    level = _OPENCV_LOG.getLogLevel()
-    _OPENCV_LOG.setLogLevel(0)  # silent: the caller raises one line instead
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        with _OPENCV_IS_SILENT:  # the caller raises one line instead
+            return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:
         return None
-    finally:
-        _OPENCV_LOG.setLogLevel(level)
 
 
 def _explain(content: bytes, path: Path) -> str:

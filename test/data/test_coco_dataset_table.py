@@ -117,7 +117,7 @@ def test_areas_are_checked_where_they_are_needed(coco_folder: CocoFolder) -> Non
     coco_folder.add(noise_image((40, 50)), [[0, 0, 0] * 3])  # without keypoints the area does not matter
     read_table(coco_folder.write()).check_areas()
     coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]])
-    with pytest.raises(ValueError, match=r"train\.json: OKS .* but 1 of 2 have neither area nor bbox"):
+    with pytest.raises(ValueError, match=r"train\.json: OKS .* but 1 of 2 have none above 0"):
         read_table(coco_folder.write()).check_areas()
 
 

@@ -1,5 +1,6 @@
 import errno
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -162,3 +163,12 @@ def test_loader_keeps_images_up_to_its_memory(tmp_path: Path) -> None:
     assert np.array_equal(loader(first), RGB)
     with pytest.raises(ValueError, match="read-only"):
         loader(first)[0] = 0
+
+
+def test_threads_leave_the_log_level_of_opencv_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    before = imageloader._OPENCV_LOG.getLogLevel()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: load_image(path), range(400)))
+    assert imageloader._OPENCV_LOG.getLogLevel() == before
