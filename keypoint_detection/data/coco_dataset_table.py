@@ -88,7 +88,7 @@ class KeypointTable:
         if lacking.any():
             raise ValueError(
                 f"{self.json_path}: OKS thresholds (all below 1) need the area of every instance, but "
-                f"{int(lacking.sum())} of {len(lacking)} have none above 0, nor a bbox in its place; add them, or "
+                f"{int(lacking.sum())} of {len(lacking)} have none above 0, nor a bbox for it; add them, or "
                 "give thresholds in pixels such as --maximal_gt_keypoint_pixel_distances '2 4'"
             )
 
