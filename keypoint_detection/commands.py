@@ -17,12 +17,12 @@ from keypoint_detection.commands_data import (
     run_browse,
     run_convert,
     run_crop,
-    run_doctor,
     run_merge,
     run_resize,
     run_split,
     run_subset,
 )
+from keypoint_detection.commands_doctor import run_doctor
 from keypoint_detection.commands_scores import run_compare, run_eval
 from keypoint_detection.files import write_text
 from keypoint_detection.train.cli import parse_arguments

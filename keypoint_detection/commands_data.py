@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from keypoint_detection.command_flags import command_parser, count, count_or_none, share, size
-from keypoint_detection.commands_doctor import run_doctor  # noqa: F401 - listed with the others
 
 POINTING = ("sleap", "label-studio", "named-json")
 """Formats whose files point to the images of the COCO data set instead of holding copies."""

@@ -9,6 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from keypoint_detection.metrics.axes import keep_axes
+from keypoint_detection.metrics.gathering import fill_empty_states
 from keypoint_detection.metrics.keypoint_matching import match_keypoints
 from keypoint_detection.metrics.matching import check_shapes
 from keypoint_detection.metrics.matching_rule import (
@@ -185,10 +186,7 @@ class KeypointAveragePrecision(Metric):
     ) -> None:
         """Gather the state of all processes; one that saw no image takes part with empty tensors."""
         nothing = Matches.without_images(self.num_channels, len(self.rule.thresholds))
-        for name, empty in nothing._asdict().items():
-            state = getattr(self, name)
-            if isinstance(state, list) and not state:
-                state.append(empty.to(self.device))
+        fill_empty_states(self, nothing._asdict())
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
     def compute(self) -> dict[str, Tensor]:

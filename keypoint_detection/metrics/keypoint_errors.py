@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from keypoint_detection.metrics.assignment import assign_partners
+from keypoint_detection.metrics.gathering import fill_empty_states
 
 OWN_IMAGE = torch.iinfo(torch.int64).min
 """Stands for the id of an image that no other sample shows."""
@@ -172,10 +173,7 @@ class KeypointErrorTable(Metric):
         distributed_available: Callable | None = None,
     ) -> None:
         """Gather the state of all processes; one that saw no image takes part with empty tensors."""
-        for name, empty in self._nothing()._asdict().items():
-            state = getattr(self, name)
-            if isinstance(state, list) and not state:
-                state.append(empty)
+        fill_empty_states(self, self._nothing()._asdict())
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
     def compute(self) -> KeypointErrors:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from keypoint_detection.metrics.gathering import fill_empty_states
 from keypoint_detection.metrics.image_order import check_values, ordered_images
 from keypoint_detection.metrics.instance_batch import InstanceBatch, InstanceRecord
 from keypoint_detection.metrics.instance_matching import match_instances
@@ -116,9 +117,7 @@ class OKSAveragePrecision(Metric):
     ) -> None:
         """Gather the state of all processes; one that saw no image takes part with empty tensors."""
         if not self._is_synced:
-            for name, empty in InstanceBatch.empty(len(self.sigmas), self.device)._asdict().items():
-                state = getattr(self, name)
-                setattr(self, name, state or [empty])
+            fill_empty_states(self, InstanceBatch.empty(len(self.sigmas), self.device)._asdict())
             count = sum(len(part) for part in self.has_id)
             self.position = [torch.arange(count, device=self.device)]
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from keypoint_detection.metrics.axes import keep_axes
+from keypoint_detection.metrics.gathering import fill_empty_states
 from keypoint_detection.metrics.pck_rule import (
     Normalizer,
     PCKRule,
@@ -157,10 +158,7 @@ class PercentageOfCorrectKeypoints(Metric):
         distributed_available: Callable | None = None,
     ) -> None:
         """Gather the state of all processes; one that saw no image takes part with empty tensors."""
-        for name in ("table", "channels"):
-            state = getattr(self, name)
-            if isinstance(state, list) and not state:
-                state.append(self._nothing())
+        fill_empty_states(self, dict.fromkeys(("table", "channels"), self._nothing()))
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
     def compute(self) -> dict[str, Tensor | int]:
