@@ -46,6 +46,8 @@ def test_every_definition_can_be_given(run: Path, boxes_json: Path, capsys: pyte
         (["--pck_alpha", "0.1 inf"], "--pck_alpha: expected numbers above 0"),
         (["--ap_interpolation", "11"], "--ap_interpolation: "),
         (["--level", "1.5"], "--level"),
+        (["--flip"], "unrecognized arguments: --flip. Did you mean '--flip_test'?"),
+        (["--interval", "bcca"], "Did you mean 'bca'?"),
         (["--n_resamples", "-3"], "--n_resamples"),
     ],
 )

@@ -1,6 +1,7 @@
 """From argv, a YAML file or both to a TrainConfig; imports neither torch nor Lightning unless it must."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,7 +42,13 @@ class UsageParser(argparse.ArgumentParser):
     """Raise instead of exiting, so that the caller prints one line."""
 
     def error(self, message: str) -> Any:
-        """Raise a UsageError."""
+        """Raise a UsageError that names the nearest right flag, or the nearest right value of a flag."""
+        unknown = re.match(r"unrecognized arguments: (--\w+)", message)
+        wrong = re.search(r"invalid choice: '(.+?)' \(choose from (.+)\)", message)
+        if unknown:
+            message += "." + nearest_name(unknown[1], self._option_string_actions)
+        elif wrong:
+            message += "." + nearest_name(wrong[1], re.findall(r"[\w-]+", wrong[2]))
         raise UsageError(message)
 
 
