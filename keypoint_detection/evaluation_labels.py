@@ -92,7 +92,8 @@ def read_labels(
         ValueError: A file is not valid, or lacks what a score that was asked for needs; one line.
     """
     hparams = detector.hparams
-    coco, table = read_coco(json_dataset_path), read_table(json_dataset_path)
+    coco = read_coco(json_dataset_path)
+    table = read_table(json_dataset_path, coco)
     if not len(table.xy):
         raise ValueError(f"{json_dataset_path}: expected labelled keypoints to score against, got none")
     channels = channels_of(table, hparams["keypoint_channel_configuration"])

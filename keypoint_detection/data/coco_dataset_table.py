@@ -97,8 +97,12 @@ class KeypointTable:
         return np.bincount(self.name_index, minlength=len(self.names))
 
 
-def read_table(json_path: str | Path) -> KeypointTable:
+def read_table(json_path: str | Path, coco: CocoKeypoints | None = None) -> KeypointTable:
     """Read a COCO keypoint file; keypoints outside their image are left out and reported once, with a count.
+
+    Args:
+        json_path: The file.
+        coco: What `read_coco` gave for it, where it has been read already.
 
     Raises:
         FileNotFoundError: There is no such file, or images are missing.
@@ -106,7 +110,7 @@ def read_table(json_path: str | Path) -> KeypointTable:
             symmetry contradicts itself.
     """
     json_path = Path(json_path)
-    coco = read_coco(json_path)
+    coco = read_coco(json_path) if coco is None else coco
     if not coco.images:
         raise ValueError(f"{json_path}: expected images, got an empty list")
     file_names = [image.file_name for image in coco.images]
