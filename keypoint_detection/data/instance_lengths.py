@@ -73,8 +73,8 @@ def instance_lengths(table: KeypointTable, normalizer: LengthNormalizer) -> NDAr
         ValueError: The normaliser is wrong, or no labelled instance has this length.
     """
     normalizer = resolve_normalizer(table, normalizer)
-    lengths = _lengths(table, normalizer)
-    lengths = np.where(lengths > 0, lengths, np.nan).astype(np.float32)
+    lengths = _lengths(table, normalizer).astype(np.float32)  # before the comparison: 1e-200 becomes 0
+    lengths[~(lengths > 0)] = np.nan
     labelled = np.unique(table.instance)
     if len(labelled) and np.isnan(lengths[labelled]).all():
         need = _NEEDS.get(normalizer.name, "a positive length")

@@ -71,6 +71,9 @@ def test_a_length_of_zero_is_none(table):
         np.testing.assert_array_equal(np.isnan(found), [True, True, False, True])
     xy = np.where((table.instance == 0)[:, None], 4.0, table.xy)
     assert np.isnan(instance_lengths(replace(table, xy=xy), EYES)[0])
+    xy[table.instance == 0] = 0.0
+    xy[(table.instance == 0) & (table.name_index == 2), 1] = 1e-300  # 0 as float32
+    assert np.isnan(instance_lengths(replace(table, xy=xy), EYES)[0])
 
 
 def test_auto_takes_boxes_only_where_every_labelled_instance_has_one(table):
