@@ -19,6 +19,7 @@ EXTRAS = {
     "tensorboard": ["tensorboard>=2.16"],
     "rich": ["rich>=13"],
     "dev": [
+        "av>=12",
         "build>=1.2",
         "h5py>=3.8",
         "hypothesis>=6.100",
@@ -61,6 +62,7 @@ setup(
         "PyYAML>=6.0",
         "safetensors>=0.4",
         "tqdm>=4.66",
+        "matplotlib>=3.8",
         "jaxtyping>=0.2.30",
     ],
     extras_require=EXTRAS,

@@ -9,12 +9,7 @@ from keypoint_detection.browse_predictions import PagePredictions, image_error, 
 from keypoint_detection.browse_thumbnails import Thumbnail
 from keypoint_detection.data.coco_parser import CocoAnnotation, CocoCategory, CocoImage, CocoKeypoints
 from keypoint_detection.doctor_findings import Finding
-
-# Okabe and Ito's colours without black, ordered so that neighbours differ most.
-BASE_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
-
-# Each further round of the colours is lighter or darker; the page changes the shape of the points too.
-_ROUNDS = ((255, 0.0), (255, 0.5), (0, 0.4))
+from keypoint_detection.utils.colours import palette
 
 
 def page_content(
@@ -62,19 +57,6 @@ def page_content(
         "predicted": predictions is not None,
         "images": images,
     }
-
-
-def palette(count: int) -> list[str]:
-    """Return `count` colours `#rrggbb` that people with a colour vision deficiency can tell apart.
-
-    The first 7 are Okabe and Ito's; then come their tints, then their shades, then the same again.
-    """
-    return [_mix(BASE_COLOURS[index % 7], *_ROUNDS[index // 7 % len(_ROUNDS)]) for index in range(count)]
-
-
-def _mix(colour: str, towards: int, share: float) -> str:
-    parts = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
-    return "#" + "".join(f"{round(part + (towards - part) * share):02x}" for part in parts)
 
 
 def _keypoints(coco: CocoKeypoints, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from hypothesis import settings
 
-# The examples of a property test are the same in every run, so that a red suite is red again when it is looked at;
+# The examples of a property test are the same in every run: a red suite is red again when it is looked at.
 # `pytest --hypothesis-profile=random` looks for new ones.
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("random", derandomize=False)

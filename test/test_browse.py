@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keypoint_detection.browse import THUMBNAILS_PER_BLOCK, write_page
-from keypoint_detection.browse_content import palette
 from keypoint_detection.doctor_findings import Finding
 
 SHARED = Path(__file__).parents[2] / "shared/data"
@@ -179,15 +178,6 @@ def test_wrong_arguments_are_refused(labels: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="COCO results file"):
         write_page(labels, tmp_path / "page.html", predictions=tmp_path / "none.json")
     assert not (tmp_path / "page.html").exists()
-
-
-def test_palette_has_distinct_colours() -> None:
-    colours = palette(30)
-    assert len(set(colours[:21])) == 21
-    assert colours[21:28] == colours[:7]
-    assert colours[:2] == ["#e69f00", "#56b4e9"]
-    assert colours[7] == "#f2cf80"  # half way from (230, 159, 0) to white
-    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
 
 
 @settings(max_examples=40, deadline=None)

@@ -221,3 +221,14 @@ def _opposite(side: str) -> str:
         return side.translate(_OTHER_LETTER)
     other = words[side.lower()]
     return other.upper() if side.isupper() else other.capitalize() if side[0].isupper() else other
+
+
+def channel_skeleton(channels: Channels, skeleton: Iterable[Sequence[str]]) -> list[tuple[int, int]]:
+    """Return the lines of a skeleton as pairs of channels.
+
+    Args:
+        channels: Keypoint names per channel.
+        skeleton: Pairs of keypoint names; a line is left out unless each end has a channel of its own.
+    """
+    alone = {channel[0]: index for index, channel in enumerate(channels) if len(channel) == 1}
+    return [(alone[a], alone[b]) for a, b in skeleton if a in alone and b in alone]

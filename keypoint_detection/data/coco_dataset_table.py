@@ -46,6 +46,7 @@ class KeypointTable:
         crowd_box: float32 `[r, 4]`, as `box`; a crowd region without a box is left out.
         first_crowd: int64 `[n + 1]`, as `first_instance`.
         symmetry: Which names change places, as the categories declare it.
+        skeleton: Pairs of names that a line joins in drawings, of all categories.
     """
 
     json_path: Path
@@ -67,6 +68,7 @@ class KeypointTable:
     crowd_box: NDArray[np.float32]
     first_crowd: NDArray[np.int64]
     symmetry: Symmetry = field(default_factory=Symmetry)
+    skeleton: tuple[tuple[str, str], ...] = ()
 
     def image_path(self, row: int) -> Path:
         """Return where the image of a row is."""
@@ -134,6 +136,7 @@ def read_table(json_path: str | Path, coco: CocoKeypoints | None = None) -> Keyp
         crowd_box=_boxes(crowds),
         first_crowd=first_crowd,
         symmetry=_symmetry(json_path, coco),
+        skeleton=_skeleton(coco),
     )
 
 
@@ -142,6 +145,17 @@ def _symmetry(json_path: Path, coco: CocoKeypoints) -> Symmetry:
         return read_symmetry(coco)
     except ValueError as error:
         raise ValueError(f"{json_path}: {error}") from None
+
+
+def _skeleton(coco: CocoKeypoints) -> tuple[tuple[str, str], ...]:
+    """Return the lines of all categories by name, each once; COCO counts keypoints from 1."""
+    lines: dict[tuple[str, str], None] = {}
+    for category in coco.categories:
+        names = category.keypoints
+        for ends in category.skeleton or []:
+            if len(ends) == 2 and all(1 <= end <= len(names) for end in ends):
+                lines[(names[ends[0] - 1], names[ends[1] - 1])] = None
+    return tuple(lines)
 
 
 def _by_image(coco: CocoKeypoints, *, crowds: bool) -> tuple[list[CocoAnnotation], NDArray[np.int64]]:

@@ -34,6 +34,8 @@ class KeypointsDataModule(LightningDataModule):
     Attributes:
         channels: Keypoint names of each channel.
         keypoint_names: Every keypoint name of the training file.
+        symmetry: Which names change places in a mirror, as that file declares it.
+        skeleton: Pairs of names that a line joins in drawings.
         train_dataset: Training samples.
         validation_dataset: Validation samples, or None.
         test_dataset: Test samples, or None.
@@ -107,7 +109,7 @@ class KeypointsDataModule(LightningDataModule):
             "cache_bytes": image_cache_bytes,
         }
         table = self._read(json_dataset_path)
-        self.keypoint_names, self.symmetry = table.names, table.symmetry
+        self.keypoint_names, self.symmetry, self.skeleton = table.names, table.symmetry, table.skeleton
         self.channels = channels_of(table, keypoint_channel_configuration)
         check_learnable(table, self.channels)
         targets = _targets(table, sigmas, lengths)

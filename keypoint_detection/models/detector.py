@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from keypoint_detection.data.channels import channel_name
+from keypoint_detection.data.channels import channel_name, channel_skeleton
 from keypoint_detection.data.coco_dataset import Batch
 from keypoint_detection.models.backbones.backbone_factory import backbone_options as known_options
 from keypoint_detection.models.backbones.backbone_factory import create_backbone
@@ -47,6 +47,7 @@ class KeypointDetector(pl.LightningModule):
         input_mode: `image`, or `instance`: trained on one crop per annotation.
         box_padding: Enlargement of the boxes of instances, as a factor.
         scoring: What the scores depend on: the fields of `ScoreConfig` by name; None takes the defaults.
+        skeleton: Pairs of keypoint names that a line joins in drawings.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decay of the weights of convolutions and linear layers.
         warmup: Share of the run in which the learning rate rises.
@@ -80,6 +81,7 @@ class KeypointDetector(pl.LightningModule):
         input_mode: str = "image",
         box_padding: float = 1.25,
         scoring: dict[str, Any] | None = None,
+        skeleton: Sequence[Sequence[str]] = (),
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         warmup: float = 0.05,
@@ -91,6 +93,7 @@ class KeypointDetector(pl.LightningModule):
         super().__init__()
         maximal_gt_keypoint_pixel_distances = [float(value) for value in maximal_gt_keypoint_pixel_distances]
         image_size = [int(side) for side in image_size] if image_size else None
+        skeleton = [list(ends) for ends in skeleton]
         self.save_hyperparameters()
         self.channel_names = [channel_name(channel) for channel in keypoint_channel_configuration]
         set_here = {"n_heatmaps": len(self.channel_names), "class_token": head == "regression"}
@@ -195,6 +198,11 @@ class KeypointDetector(pl.LightningModule):
     def required_visibility(self) -> int:
         """Return the lowest visibility flag that counts as a keypoint."""
         return 2 if self.hparams["detect_only_visible_keypoints"] else 1
+
+    @property
+    def channel_skeleton(self) -> list[tuple[int, int]]:
+        """Return the lines of the skeleton as pairs of channels."""
+        return channel_skeleton(self.hparams["keypoint_channel_configuration"], self.hparams["skeleton"])
 
     def targets(self, batch: Batch, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what a prediction of the shape of `output` should be, and the loss weights or None."""

@@ -73,7 +73,7 @@ def train(config: TrainConfig) -> TrainResult:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     data = build_data_module(config)
-    detector = build_detector(config, data.channels)
+    detector = build_detector(config, data.channels, data.skeleton)
     trainer = build_trainer(config, folder)
     try:
         with expected_warnings_ignored():

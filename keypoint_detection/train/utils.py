@@ -4,7 +4,7 @@ import logging
 import netrc
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -111,7 +111,9 @@ def _sigmas_of_training_file(config: TrainConfig) -> OKSSigmas:
     return sigmas_of(read_coco(path), config.oks_sigmas)
 
 
-def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDetector:
+def build_detector(
+    config: TrainConfig, channels: list[list[str]], skeleton: Sequence[Sequence[str]] = ()
+) -> KeypointDetector:
     """Return a new detector for the channels of the data, with the weights that it starts from."""
     names = set(ModelConfig.model_fields) - {"backbone_type", "backbone_options", "init_weights"}
     options = {name: getattr(config, name) for name in names}
@@ -125,6 +127,7 @@ def build_detector(config: TrainConfig, channels: list[list[str]]) -> KeypointDe
         input_mode=config.input_mode,
         box_padding=config.box_padding,
         scoring=training_scoring(config),
+        skeleton=skeleton,
         **options,
     )
     if config.init_weights and not config.ckpt_path:

@@ -1,6 +1,5 @@
 """Draw keypoints and heatmaps on uint8 RGB arrays."""
 
-import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -9,14 +8,9 @@ from numpy.typing import NDArray
 
 from keypoint_detection.geometry import resize_affine, warp_image
 from keypoint_detection.records import Prediction
+from keypoint_detection.utils.colours import channel_colors
 
 _FRACTION_BITS = 4
-
-
-def channel_colors(n_channels: int) -> list[tuple[int, int, int]]:
-    """Return one bright RGB colour per channel, far apart in hue for any number of them."""
-    hues = [(0.02 + index * 0.618034) % 1.0 for index in range(n_channels)]
-    return [tuple(int(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, 1.0)) for hue in hues]  # pyright: ignore
 
 
 def draw_keypoints(

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keypoint_detection.data.channels import channel_name, format_channels, mirror_names, parse_channels
+from keypoint_detection.data.channels import (
+    channel_name,
+    channel_skeleton,
+    format_channels,
+    mirror_names,
+    parse_channels,
+)
 
 NAMES = ["stem", "leaf0", "leaf1", "eye top", "eye:front"]
 
@@ -204,3 +210,9 @@ def test_the_mirror_of_the_mirror_is_the_identity(names):
     assert set(mirror.swap) == set(names)
     assert all(mirror.swap[mirror.swap[name]] == name for name in names)
     assert all(mirror.swap[name] == name for name in mirror.unpaired)
+
+
+def test_a_skeleton_joins_channels_that_hold_one_name() -> None:
+    channels = [["tail"], ["nose"], ["ear0", "ear1"]]
+    assert channel_skeleton(channels, [("nose", "tail"), ["nose", "ear0"], ["nose", "paw"]]) == [(1, 0)]
+    assert channel_skeleton(channels, []) == []

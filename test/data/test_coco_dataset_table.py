@@ -149,3 +149,12 @@ def test_real_coco_file() -> None:
     assert len(table.image_ids) == 4
     assert len(table.area) == len(people)
     assert len(table.xy) == sum(annotation["num_keypoints"] for annotation in people)
+
+
+def test_a_skeleton_is_read_by_name(coco_folder: CocoFolder) -> None:
+    coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]])
+    category = coco_folder.content["categories"][0]
+    assert read_table(coco_folder.write()).skeleton == ()
+    category["skeleton"] = [[1, 3], [3, 2], [1, 3], [0, 1], [1, 4], [2]]  # three lines name no two keypoints
+    table = read_table(coco_folder.write())
+    assert table.skeleton == (("nose", "right_eye"), ("right_eye", "left_eye"))

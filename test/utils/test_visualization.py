@@ -3,7 +3,6 @@ import pytest
 
 from keypoint_detection.records import Keypoint, Prediction
 from keypoint_detection.utils.visualization import (
-    channel_colors,
     draw_heatmap,
     draw_keypoints,
     draw_prediction,
@@ -34,10 +33,6 @@ def test_missing_and_unsure_points_are_left_out_and_the_image_stays() -> None:
     assert np.array_equal(picture, GREY)
     assert not np.array_equal(draw_keypoints(GREY, points, [np.array([0.9, 0.5])]), GREY)
     assert (GREY == 90).all()
-
-
-def test_colours_differ_for_many_channels() -> None:
-    assert len(set(channel_colors(60))) == 60
 
 
 def test_a_heatmap_of_another_stride_is_laid_over_at_its_place() -> None:
