@@ -1,6 +1,9 @@
 """From images to predictions with a detector: prepare, run, decode, map back to original pixels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,17 @@ from keypoint_detection.data.unlabeled_dataset import (
     prepare_image,
 )
 from keypoint_detection.geometry import is_inside, transform_points
+from keypoint_detection.models.flip_test import forward_with_flip
+from keypoint_detection.models.inference_options import (
+    DEFAULT_OPTIONS,
+    InferenceOptions,
+    check_options,
+    prepared_hw,
+    tiling_of,
+)
+from keypoint_detection.models.tiling import is_larger_than_tile, tiled_logits
 from keypoint_detection.records import Keypoint, Prediction
+from keypoint_detection.utils.heatmap import PIXELS_AT_ONCE
 
 if TYPE_CHECKING:
     from keypoint_detection.data.coco_dataset import Batch
@@ -27,7 +40,10 @@ DETECTION_THRESHOLD = 0.01
 
 
 def decode_batch(
-    detector: "KeypointDetector", output: Tensor, batch: "Batch | UnlabeledBatch | Mapping[str, Any]"
+    detector: "KeypointDetector",
+    output: Tensor,
+    batch: "Batch | UnlabeledBatch | Mapping[str, Any]",
+    max_keypoints: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Turn what the detector gives into detections in original pixels.
 
@@ -35,6 +51,7 @@ def decode_batch(
         detector: Gives head, radius of suppression and number of detections.
         output: What it gave for the batch: `[n, c, h, w]` or `[n, c, 2]`.
         batch: With `image`, `to_image` `[n, 2, 3]` and `image_hw` `[n, 2]`.
+        max_keypoints: Most detections per channel and image; None takes those of the detector.
 
     Returns:
         Keypoints `[n, c, k, 2]`, NaN where there is none, and scores `[n, c, k]`, 0 there. Detections in the
@@ -43,10 +60,9 @@ def decode_batch(
     """
     if detector.hparams["input_mode"] == "instance":  # every keypoint of an instance is somewhere
         most = max(len(channel) for channel in detector.hparams["keypoint_channel_configuration"])
-        return _decode(detector, output, batch, most, threshold=0.0)
-    points, scores = _decode(
-        detector, output, batch, detector.hparams["max_keypoints"], threshold=DETECTION_THRESHOLD
-    )
+        return _decode(detector, output, batch, max_keypoints or most, threshold=0.0)
+    most = max_keypoints or detector.hparams["max_keypoints"]
+    points, scores = _decode(detector, output, batch, most, threshold=DETECTION_THRESHOLD)
     image_hw = batch["image_hw"].to(points.device).view(-1, 2, 1, 1)
     inside = is_inside(points, (image_hw[:, 0], image_hw[:, 1]))
     return torch.where(inside[..., None], points, torch.nan), torch.where(inside, scores, 0.0)
@@ -83,31 +99,56 @@ def _decode(
     threshold: float,
 ) -> tuple[Tensor, Tensor]:
     """Return keypoints `[n, c, max_keypoints, 2]` in original pixels and scores `[n, c, max_keypoints]`."""
-    points, scores = detector.head.decode(
-        output,
+    decode = partial(
+        detector.head.decode,
         input_hw=(batch["image"].shape[-2], batch["image"].shape[-1]),
         max_keypoints=max_keypoints,
         min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
         threshold=threshold,
     )
+    points, scores = decode(output) if output.ndim != 4 else _decode_in_parts(decode, output)
     affine = batch["to_image"].to(points.device)
     return transform_points(affine, points.to(affine.dtype)), scores
 
 
-def predict_images(detector: "KeypointDetector", images: Any, batch_size: int) -> list[Prediction]:
-    """Find the keypoints of images; see `KeypointDetector.predict`."""
+def _decode_in_parts(
+    decode: Callable[[Tensor], tuple[Tensor, Tensor]], output: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Decode maps `[n, c, h, w]` some at a time, each part copied into one piece of memory.
+
+    A part is small enough that the system gives the same memory again for the next one, which halves the
+    time on a CPU, and that maps of any size need few bytes beside themselves. The points are the same, as
+    every map is decoded by itself.
+    """
+    output = output.detach()
+    _, n_channels, height, width = output.shape
+    channels = min(max(PIXELS_AT_ONCE // (height * width), 1), n_channels)
+    images = max(PIXELS_AT_ONCE // (channels * height * width), 1)
+    rows = [
+        [decode(part.contiguous()) for part in some.split(channels, dim=1)] for some in output.split(images)
+    ]
+    points = torch.cat([torch.cat([points for points, _ in parts], dim=1) for parts in rows])
+    return points, torch.cat([torch.cat([scores for _, scores in parts], dim=1) for parts in rows])
+
+
+def predict_images(
+    detector: "KeypointDetector", images: Any, batch_size: int, options: InferenceOptions = DEFAULT_OPTIONS
+) -> list[Prediction]:
+    """Find the keypoints of images; see `KeypointDetector.predict` and `predict_batch`."""
+    check_options(detector, options)
     predictions: dict[int, Prediction] = {}
     waiting: dict[tuple[int, ...], list[tuple[int, dict[str, Any]]]] = {}
 
     def run(group: list[tuple[int, dict[str, Any]]]) -> None:
-        found = predict_batch(detector, collate_unlabeled([sample for _, sample in group]))
+        found = predict_batch(detector, collate_unlabeled([sample for _, sample in group]), options)
         predictions.update(zip([index for index, _ in group], found, strict=True))
         group.clear()
 
-    for index, sample in enumerate(_samples(detector, images)):
+    for index, sample in enumerate(_samples(detector, images, options)):
         group = waiting.setdefault(sample["image"].shape, [])
         group.append((index, sample))
-        if len(group) >= batch_size:
+        # images that are run in tiles are run one by one anyway: keep no second one in memory
+        if len(group) >= batch_size or is_larger_than_tile(sample["input_hw"], options.tile_px):
             run(group)
     for group in waiting.values():
         if group:
@@ -116,39 +157,98 @@ def predict_images(detector: "KeypointDetector", images: Any, batch_size: int) -
 
 
 @torch.inference_mode()
-def predict_batch(detector: "KeypointDetector", batch: UnlabeledBatch) -> list[Prediction]:
-    """Run a batch of `collate_unlabeled` and return one prediction per image."""
-    was_training = detector.training
-    detector.eval()
-    logits = detector(batch["image"].to(detector.device))
-    detector.train(was_training)
-    points, scores = (values.cpu().numpy() for values in decode_batch(detector, logits, batch))
+def predict_batch(
+    detector: "KeypointDetector", batch: UnlabeledBatch, options: InferenceOptions = DEFAULT_OPTIONS
+) -> list[Prediction]:
+    """Run a batch of `collate_unlabeled` and return one prediction per image.
+
+    With `tile_px`, the samples should have been prepared at their own resolution (`prepared_hw`), also for a
+    model with an `image_size`: the tiles are what the network sees. Only images larger than a tile are cut,
+    and each of those is run and decoded by itself, so that one map is in memory at a time. Its map is decoded
+    as a whole, so that a point at the border of tiles is found once. Beside the network, 4096x4096 cells take
+    64 MiB per channel, and decoding them, one channel at a time, 0.1 GB, up to 0.6 GB where all is noise.
+
+    Raises:
+        ValueError: The detector cannot be run with the options.
+    """
+    check_options(detector, options)
+    with _evaluating(detector):
+        if not is_larger_than_tile((batch["image"].shape[-2], batch["image"].shape[-1]), options.tile_px):
+            output = _forward(detector, batch["image"], options)
+            return to_predictions(
+                detector, *decode_batch(detector, output, batch, options.max_keypoints), batch
+            )
+        rows = (_one_image(batch, row) for row in range(len(batch["image"])))
+        return [prediction for row in rows for prediction in _predict_in_tiles(detector, row, options)]
+
+
+def to_predictions(
+    detector: "KeypointDetector", points: Tensor, scores: Tensor, batch: UnlabeledBatch
+) -> list[Prediction]:
+    """Return one prediction per image from what `decode_batch` gives, wherever it lies."""
     names = tuple(detector.channel_names)
+    found = torch.cat([points, scores[..., None]], dim=-1).tolist()  # one copy from the device
+    sizes = batch["image_hw"].tolist()
     return [
         Prediction(
             keypoints=tuple(
-                _keypoints(points[row, channel], scores[row, channel]) for channel in range(len(names))
+                tuple(Keypoint(x, y, score) for x, y, score in channel if math.isfinite(x + y))
+                for channel in channels
             ),
             channel_names=names,
-            image_hw=(int(batch["image_hw"][row, 0]), int(batch["image_hw"][row, 1])),
-            source=batch["path"][row] or None,
+            image_hw=(height, width),
+            source=path or None,
         )
-        for row in range(len(points))
+        for channels, (height, width), path in zip(found, sizes, batch["path"], strict=True)
     ]
 
 
-def _keypoints(points: NDArray, scores: NDArray) -> tuple[Keypoint, ...]:
-    kept = np.isfinite(points).all(-1)
-    return tuple(
-        Keypoint(float(x), float(y), float(score))
-        for (x, y), score in zip(points[kept], scores[kept], strict=True)
+@contextmanager
+def _evaluating(detector: "KeypointDetector") -> Iterator[None]:
+    """Put a detector into evaluation mode and back into the mode that it was in."""
+    was_training = detector.training
+    detector.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            detector.train()
+
+
+def _forward(detector: "KeypointDetector", image: Tensor, options: InferenceOptions) -> Tensor:
+    """Return what the detector gives for uint8 `[n, c_in, h, w]`, with or without the flip test."""
+    image = image.to(detector.device)
+    if options.mirrored is None:
+        return detector(image)
+    return forward_with_flip(detector, image, options.mirrored)
+
+
+def _predict_in_tiles(
+    detector: "KeypointDetector", batch: UnlabeledBatch, options: InferenceOptions
+) -> list[Prediction]:
+    """Return the prediction of a batch of one image."""
+    tiling = tiling_of(detector, options)
+    logits = tiled_logits(lambda tiles: _forward(detector, tiles, options), batch["image"][0], tiling)
+    points, scores = decode_batch(detector, logits[None], batch, options.max_keypoints)
+    return to_predictions(detector, points, scores, batch)
+
+
+def _one_image(batch: UnlabeledBatch, row: int) -> UnlabeledBatch:
+    one = slice(row, row + 1)
+    return UnlabeledBatch(
+        image=batch["image"][one],
+        to_image=batch["to_image"][one],
+        image_hw=batch["image_hw"][one],
+        input_hw=batch["input_hw"][one],
+        path=batch["path"][one],
     )
 
 
-def _samples(detector: "KeypointDetector", images: Any) -> Iterator[dict[str, Any]]:
+def _samples(
+    detector: "KeypointDetector", images: Any, options: InferenceOptions
+) -> Iterator[dict[str, Any]]:
     """Yield prepared samples from path(s), array(s) or a tensor."""
-    image_size = detector.hparams["image_size"]
-    image_hw = (int(image_size[0]), int(image_size[1])) if image_size else None
+    image_hw = prepared_hw(detector, options)
     if isinstance(images, str | Path) or (
         _is_sequence(images) and all(isinstance(i, str | Path) for i in images)
     ):

@@ -179,7 +179,7 @@ def _extract_from_planes(
 ) -> tuple[Tensor, Tensor]:
     """Decode `[p, h, w]` into keypoints `[p, max_keypoints, 2]` and scores `[p, max_keypoints]`."""
     count, height, width = planes.shape
-    peaks = find_peaks(planes, min_distance_px, threshold)
+    peaks = find_peaks(planes, min_distance_px, threshold, max_keypoints)
     first = torch.searchsorted(peaks.plane, torch.arange(count, device=planes.device))
     rank = torch.arange(len(peaks.plane), device=planes.device) - first[peaks.plane]
     most = max(max_keypoints, int(rank.max()) + 1 if len(rank) else 0)

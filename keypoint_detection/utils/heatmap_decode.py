@@ -3,6 +3,9 @@
 A *plane* is the map of one channel of one image, a *pixel* an index into the flattened planes `[p, h, w]`, so
 pixels in rising order are in reading order. Whole maps are read once; all else is done on the few pixels that
 can be peaks.
+
+Whether a pixel is a peak depends on nothing lower than itself. So the peaks above any level can be found
+without the rest, and the best ones of a map full of noise take little more time than those of an empty map.
 """
 
 from collections.abc import Iterator
@@ -16,6 +19,10 @@ AROUND = (*DIAGONAL, (-1, 0), (1, 0), (0, -1), (0, 1))
 """Offsets `(down, right)` of the eight neighbours."""
 WINDOW_PIXELS_AT_ONCE = 2**22
 """Most window pixels that are looked at together, so that memory stays bounded for maps full of noise."""
+
+
+ROWS_PER_PEAK = (4, 16)
+"""Rows that are looked at for each peak that is asked for; where they hold too few, more, at last all."""
 
 
 class Peaks(NamedTuple):
@@ -38,11 +45,40 @@ class Peaks(NamedTuple):
         return Peaks(self.plane[index], self.xy[index], self.centre[index], self.score[index])
 
 
-def find_peaks(planes: Tensor, min_distance_px: int, threshold: float) -> Peaks:
-    """Return the peaks of float32 planes `[p, h, w]` in reading order: the best pixels of their windows."""
+def find_peaks(planes: Tensor, min_distance_px: int, threshold: float, most: int) -> Peaks:
+    """Return peaks of float32 planes `[p, h, w]` in reading order, the `most` best of every plane among them.
+
+    Of each plane these are all peaks above the threshold, or all above a higher level that enough of them
+    reach. Rows are taken in the order of their highest pixel to find such a level.
+    """
+    tops = planes.amax(2)
+    levels = torch.where(tops.isnan(), -torch.inf, tops).sort(1, descending=True).values.clamp(min=threshold)
+    wanted = torch.ones_like(levels[:, 0], dtype=torch.bool)
+    found: list[Peaks] = []
+    for n_rows in (*(most * rows for rows in ROWS_PER_PEAK), planes.shape[1]):
+        level = levels[:, n_rows] if n_rows < planes.shape[1] else torch.full_like(levels[:, 0], threshold)
+        peaks = _peaks_above(planes, tops, torch.where(wanted, level, torch.inf), min_distance_px)
+        enough = (peaks.plane.bincount(minlength=len(planes)) >= most) | (level <= threshold)
+        found.append(peaks.select(enough[peaks.plane]))
+        wanted &= ~enough
+        if not wanted.any():
+            break
+    parts = [torch.cat(part) for part in zip(*found, strict=True)]
+    return Peaks(*parts).select(parts[0].argsort(stable=True))
+
+
+def _peaks_above(planes: Tensor, tops: Tensor, level: Tensor, min_distance_px: int) -> Peaks:
+    """Return the peaks above a level `[p]` in reading order: the best pixels of their windows.
+
+    Args:
+        planes: `[p, h, w]`.
+        tops: `[p, h]`, the highest pixel of every row, NaN where one is.
+        level: `[p]`; infinite for a plane without interest.
+        min_distance_px: Radius of the windows.
+    """
     height, width = planes.shape[1:]
     values = planes.reshape(-1)
-    pixels = _local_maxima(planes, threshold)
+    pixels = _local_maxima(planes, tops, level)
     pixels, centre = _merge_plateaus(values, pixels, (height, width))
     radius = min(min_distance_px, max(height, width) - 1)
     if radius > 1:  # two peaks never touch
@@ -60,17 +96,18 @@ def _position(pixels: Tensor, plane_hw: tuple[int, int]) -> Tensor:
     return torch.stack([pixels % width, pixels // width % height], 1)
 
 
-def _local_maxima(planes: Tensor, threshold: float) -> Tensor:
-    """Return the pixels above the threshold that have no higher neighbour, in rising order.
+def _local_maxima(planes: Tensor, tops: Tensor, level: Tensor) -> Tensor:
+    """Return the pixels above the level of their plane that have no higher neighbour, in rising order.
 
-    Only rows that reach above the threshold are read again: the others hold nothing higher than a candidate.
+    Only rows that reach above the level are read again: the others hold nothing higher than a candidate.
     """
     height, width = planes.shape[1:]
     values, rows = planes.reshape(-1), planes.reshape(-1, width)
-    used = (~(rows.amax(1) <= threshold)).nonzero()[:, 0]  # a NaN must not hide the peaks of its row
+    # a NaN must not hide the peaks of its row
+    used = (~(tops <= level[:, None]) & (level[:, None] < torch.inf)).flatten().nonzero()[:, 0]
     rows = rows[used]
     apart = ((used[1:] != used[:-1] + 1) | (used[1:] % height == 0))[:, None]
-    candidate = rows > threshold
+    candidate = rows > level[used // height][:, None]
     candidate[:, 1:] &= ~(rows[:, :-1] > rows[:, 1:])
     candidate[:, :-1] &= ~(rows[:, 1:] > rows[:, :-1])
     candidate[1:] &= ~(rows[:-1] > rows[1:]) | apart

@@ -1,4 +1,5 @@
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -43,6 +44,45 @@ def test_peaks_of_smooth_noise_equal_slow_reference(blur: int) -> None:
     maps = torch.nn.functional.avg_pool2d(noise, blur, stride=1, padding=blur // 2).bfloat16()
     assert_equals_reference(maps, 1, 0.3, 40)
     assert_equals_reference(maps, 5, 0.3, 40)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    height=st.integers(1, 30),
+    levels=st.sampled_from([2, 6, 1000]),
+    min_distance_px=st.integers(0, 4),
+    max_keypoints=st.integers(1, 4),
+    refine=st.sampled_from(["none", "taylor"]),
+)
+def test_looking_at_the_highest_rows_first_changes_nothing(
+    *, seed, height, levels, min_distance_px, max_keypoints, refine
+) -> None:
+    random = np.random.default_rng(seed)
+    maps = random.integers(0, levels, (2, 3, height, 6)) / levels
+    maps[:, 1] *= np.linspace(0, 1, height)[:, None] ** 4  # few rows reach far
+    maps[:, 2] = np.exp(-((np.indices((height, 6))[0] - height / 2) ** 2) / 50)  # one peak in many rows
+    for value in (np.nan, np.inf, 1.0):
+        maps[random.random(maps.shape) < 0.01] = value
+    planes = torch.from_numpy(maps).float()
+    found = []
+    for rows in ((), (1, 2), (1, 3, 5)):
+        with patch.object(heatmap_decode, "ROWS_PER_PEAK", rows):
+            found.append(extract_keypoints(planes, max_keypoints, min_distance_px, 0.1, refine))
+            if refine == "none":
+                assert_equals_reference(planes, min_distance_px, 0.1, max_keypoints)
+    for keypoints, scores in found[1:]:
+        assert torch.equal(scores, found[0][1])
+        assert torch.equal(keypoints.nan_to_num(-1), found[0][0].nan_to_num(-1))
+
+
+def test_noise_is_not_looked_at_as_a_whole() -> None:
+    maps = torch.rand(2, 2, 400, 50, generator=torch.Generator().manual_seed(0))
+    with patch.object(heatmap_decode, "_merge_plateaus", wraps=heatmap_decode._merge_plateaus) as merge:
+        extract_keypoints(maps, 2)
+    (call,) = merge.call_args_list  # the first few rows had enough peaks
+    assert 4 * 2 <= len(call.args[1]) < 4 * 40
+    assert len(find_peaks(maps[0, 0].double().numpy(), 0, 0.01)) > 2000
 
 
 def test_work_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
