@@ -1,32 +1,42 @@
-"""Run a detector over images and write points as JSON and CSV, with overlay pictures."""
+"""Run a detector over images, videos or a camera and write what it finds; a stopped run can be gone on with.
 
-import csv
+Reading, the network and storing overlap; the files are made at the end, from what is stored.
+"""
+
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-from tqdm import tqdm
-
-from keypoint_detection.data.formats.deeplabcut_writer import write_deeplabcut_predictions
-from keypoint_detection.data.imageloader import load_image
-from keypoint_detection.data.unlabeled_dataset import (
-    UnlabeledBatch,
-    UnlabeledKeypointsDataset,
-    collate_unlabeled,
-)
-from keypoint_detection.files import atomic_write, write_json
+from keypoint_detection.data.coco_parser import CocoKeypoints, read_coco
+from keypoint_detection.data.symmetry import read_symmetry
 from keypoint_detection.models.detector import KeypointDetector
-from keypoint_detection.models.inference import predict_batch
-from keypoint_detection.records import Prediction
+from keypoint_detection.models.flip_test import mirrored_channels
+from keypoint_detection.models.inference_options import InferenceOptions, check_options
+from keypoint_detection.overlay_video import write_overlay_video
+from keypoint_detection.predict_coco import (
+    CocoTarget,
+    check_one_keypoint_each,
+    coco_target,
+    image_ids,
+    write_coco_results,
+)
+from keypoint_detection.predict_folder import DEEPLABCUT, OVERLAY_VIDEO, OVERLAYS, claimed
+from keypoint_detection.predict_options import PredictOptions
+from keypoint_detection.predict_outputs import (
+    write_deeplabcut,
+    write_overlays,
+    write_predictions_csv,
+    write_predictions_json,
+)
+from keypoint_detection.predict_run import NetworkRun, run_network
+from keypoint_detection.predict_source import Source, VideoSource, find_sources, one_line, video_folders
+from keypoint_detection.predict_store import PARTIAL_NAME, PartialStore
 from keypoint_detection.utils.load_checkpoints import load_model
-from keypoint_detection.utils.visualization import draw_prediction
 
 logger = logging.getLogger("keypoint_detection")
-
-CSV_COLUMNS = ("image", "channel", "rank", "x", "y", "score")
 
 
 @dataclass(frozen=True)
@@ -34,137 +44,197 @@ class PredictResult:
     """Hold what a prediction run did.
 
     Attributes:
-        predictions: One per readable image.
-        unreadable: One line per image that could not be read.
+        n_images: Images or frames with a prediction, those of a run that was gone on with included.
+        is_video: Whether they are frames.
+        n_keypoints: Points that were written.
+        unreadable: One line per image or video that could not be read, or not to its end.
         output: Folder of the files.
     """
 
-    predictions: list[Prediction]
+    n_images: int
+    n_keypoints: int
     unreadable: list[str]
     output: Path
+    is_video: bool = False
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Hold what is the same for every source of a run."""
+
+    network: NetworkRun
+    options: PredictOptions
+    header: Mapping[str, Any]
+    coco: CocoTarget | None
 
 
 def predict_to_files(
     checkpoint: str | Path,
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     output: str | Path,
+    options: PredictOptions | None = None,
     *,
-    confidence_threshold: float = 0.1,
-    overlays: bool = True,
-    deeplabcut: bool = False,
-    batch_size: int = 8,
     device: str = "cpu",
+    on_progress: Callable[[int], None] | None = None,
 ) -> PredictResult:
-    """Find keypoints in images; write `predictions.json`, `predictions.csv` and `overlays/`.
+    """Find keypoints; write `predictions.json`, `predictions.csv` and overlays.
+
+    What is finished is kept in `predictions.partial.jsonl`, and the same call goes on behind it.
 
     Args:
         checkpoint: A `.ckpt` file that a training wrote.
-        source: An image, a folder or a glob.
+        source: An image, a video, a folder, a glob, `camera:0`, or a list of these. Several videos have
+            their files in a folder each, named after them.
         output: Folder for the files.
-        confidence_threshold: Least score of a point that is written, in [0, 1].
-        overlays: Also draw the points on the images.
-        deeplabcut: Also write `deeplabcut/`: tables that DeepLabCut opens, one per folder of images, with
-            the best point of every channel.
-        batch_size: Images per forward pass, when they are of one size.
+        options: What to do; None takes the defaults.
         device: Where to run.
+        on_progress: Called with the number of finished images of a source after every batch.
 
     Returns:
-        The predictions, in original-image pixels, and the images that could not be read.
+        How much was found, and what could not be read.
 
     Raises:
-        ValueError: The model cannot be read, or for `deeplabcut` a channel pools several names.
+        FileNotFoundError: There is nothing at a source.
+        ValueError: The model or the only video cannot be read, it cannot give what is asked for, or another
+            run is writing to the folder.
+        OSError: The disk is full; what is finished is kept.
+        KeyboardInterrupt: Ctrl-C was pressed; the message says how to go on.
     """
+    options = options or PredictOptions()
+    sources = find_sources(source, options.max_frames, Path(output))
+    if options.trail_frames and not sources[0].is_video:
+        raise ValueError("--trail expects a video, got images; leave it out")
     detector = load_model(checkpoint, device)
-    pooled = [channel for channel in detector.hparams["keypoint_channel_configuration"] if len(channel) > 1]
-    if deeplabcut and pooled:
-        raise ValueError(
-            f"DeepLabCut's tables need one keypoint per channel, got {' = '.join(pooled[0])} in one; train "
-            "with a channel per keypoint, or use predictions.csv"
-        )
-    output = Path(output)
-    size = detector.hparams["image_size"]
-    dataset = UnlabeledKeypointsDataset(
-        source, (size[0], size[1]) if size else None, detector.backbone.in_channels
-    )
-    predictions: list[Prediction] = []
+    plan = _plan(detector, Path(checkpoint), sources[0], options, on_progress)
+    folders = video_folders(sources, Path(output))
     unreadable: list[str] = []
-    drawn: set[Path] = set()
-    for batch in tqdm(_batches(dataset, batch_size, unreadable), desc="predict", leave=False):
-        found = [_confident(p, confidence_threshold) for p in predict_batch(detector, batch)]
-        predictions.extend(found)
-        if overlays:
-            _write_overlays(detector, found, output / "overlays", drawn)
-    for line in unreadable:
-        logger.warning("skipped: %s", line)
-    write_json(output / "predictions.json", {"predictions": [p.to_dict() for p in predictions]})
-    write_csv(predictions, output / "predictions.csv")
-    if deeplabcut and predictions:
-        _write_deeplabcut(predictions, output / "deeplabcut")
-    return PredictResult(predictions, unreadable, output)
-
-
-def _batches(
-    dataset: UnlabeledKeypointsDataset, batch_size: int, unreadable: list[str]
-) -> Iterator[UnlabeledBatch]:
-    """Yield batches of images of one size in order; note the images that cannot be read."""
-    waiting: list[dict] = []
-    for index in range(len(dataset)):
+    n_images = n_keypoints = 0
+    for one, folder in zip(sources, folders, strict=True):
         try:
-            sample = dataset[index]
+            n_items = one.count()
         except (ValueError, OSError) as error:
-            unreadable.append(str(error))
+            if len(sources) == 1:
+                raise
+            unreadable.append(one_line(error))
             continue
-        if waiting and (len(waiting) == batch_size or sample["image"].shape != waiting[0]["image"].shape):
-            yield collate_unlabeled(waiting)
-            waiting = []
-        waiting.append(sample)
-    if waiting:
-        yield collate_unlabeled(waiting)
+        with claimed(folder):
+            result = _predict_source(plan, one, folder, n_items)
+        n_images, n_keypoints = n_images + result.n_images, n_keypoints + result.n_keypoints
+        unreadable += result.unreadable
+    for folder in folders:  # they have told a later run of several videos which of them are finished
+        (folder / PARTIAL_NAME).unlink(missing_ok=True)
+    for line in unreadable:
+        logger.warning("not read: %s", line)
+    return PredictResult(n_images, n_keypoints, unreadable, Path(output), sources[0].is_video)
 
 
-def _confident(prediction: Prediction, threshold: float) -> Prediction:
-    kept = tuple(tuple(p for p in channel if p.score >= threshold) for channel in prediction.keypoints)
-    return Prediction(kept, prediction.channel_names, prediction.image_hw, prediction.source)
-
-
-def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
-    """Write one row per point: image, channel, rank within the channel (0 = best), x, y in pixels, score."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        for prediction in predictions:
-            for name, channel in zip(prediction.channel_names, prediction.keypoints, strict=True):
-                for rank, p in enumerate(channel):
-                    writer.writerow(
-                        [prediction.source, name, rank, f"{p.x:.3f}", f"{p.y:.3f}", f"{p.score:.4f}"]
-                    )
-
-
-def _write_deeplabcut(predictions: Sequence[Prediction], folder: Path) -> None:
-    """Write the best point of every channel as DeepLabCut's tables; NaN where there is none."""
-    names = predictions[0].channel_names
-    values = np.full((len(predictions), len(names), 3), np.nan)
-    for row, prediction in enumerate(predictions):
-        for column, points in enumerate(prediction.keypoints):
-            if points:
-                values[row, column] = points[0].x, points[0].y, points[0].score
-    scores = np.nan_to_num(values[..., 2])
-    paths = [str(prediction.source) for prediction in predictions]
-    write_deeplabcut_predictions(folder, names, paths, values[..., :2], scores)
-
-
-def _write_overlays(
-    detector: KeypointDetector, predictions: Sequence[Prediction], folder: Path, drawn: set[Path]
-) -> None:
-    """Write one PNG per prediction, small images enlarged; a name that this run has used gets a number."""
-    for prediction in predictions:
-        source = Path(prediction.source or "image")
-        image = load_image(source, detector.backbone.in_channels)
-        picture = draw_prediction(image, prediction, 0.0, max(1, 384 // max(prediction.image_hw)))
-        names = (
-            f"{source.stem}{suffix}.png" for suffix in ("", *(f"_{n}" for n in range(2, len(drawn) + 3)))
+def _plan(
+    detector: KeypointDetector,
+    checkpoint: Path,
+    source: Source,
+    options: PredictOptions,
+    on_progress: Callable[[int], None] | None,
+) -> _Plan:
+    """Check that the model can give what is asked for, before anything is written."""
+    channels = detector.hparams["keypoint_channel_configuration"]
+    if options.deeplabcut:
+        check_one_keypoint_each(channels, "DeepLabCut's tables")
+    coco = None if options.json_dataset_path is None else read_coco(options.json_dataset_path)
+    mirrored = None
+    if options.flip_test:
+        symmetry = read_symmetry(coco) if coco else None
+        mirrored = mirrored_channels(channels, options.symmetric_keypoints, symmetry)
+    inference = InferenceOptions(mirrored, options.tile_px, options.overlap_px, options.max_keypoints)
+    check_options(detector, inference)
+    if options.tile_px is not None and detector.hparams["image_size"]:
+        height, width = detector.hparams["image_size"]
+        logger.warning(
+            "--tile: the model was trained on images scaled to %dx%d; tiles keep the scale of the image, so "
+            "what is to be found should be about as large in pixels as it was there",
+            *(width, height),
         )
-        path = next(folder / name for name in names if folder / name not in drawn)
-        drawn.add(path)
-        with atomic_write(path) as temporary:
-            cv2.imwrite(str(temporary), picture[..., ::-1])
+    run = NetworkRun(
+        detector, inference, options.batch_size, options.confidence_threshold, on_progress=on_progress
+    )
+    header = {
+        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "option": {
+            "confidence_threshold": options.confidence_threshold,
+            "batch_size": options.batch_size,
+            "mirrored": mirrored,
+            "tile_px": options.tile_px,
+            "overlap_px": options.overlap_px,
+            "max_keypoints": options.max_keypoints,
+            "max_frames": options.max_frames,
+            "device": detector.device.type,
+        },
+    }
+    target = _coco_target(channels, source, options, coco) if options.coco else None
+    return _Plan(run, options, header, target)
+
+
+def _coco_target(
+    channels: Sequence[Sequence[str]], source: Source, options: PredictOptions, coco: CocoKeypoints | None
+) -> CocoTarget:
+    """Return what COCO results refer to: entries of the given file, or numbers from 1."""
+    target = coco_target([list(channel) for channel in channels], coco)
+    if coco is None or options.json_dataset_path is None:
+        return target
+    if isinstance(source, VideoSource):
+        raise ValueError(
+            "--json_dataset_path gives COCO results the ids of images, got a video, whose frames have none; "
+            "leave the flag out to number the frames from 1"
+        )
+    return replace(target, image_ids=image_ids(source.paths, coco, Path(options.json_dataset_path)))
+
+
+def _predict_source(plan: _Plan, source: Source, folder: Path, n_items: int | None) -> PredictResult:
+    """Predict on one source, or go on with it, and write its files."""
+    header = {**plan.header, "source": source.identity()}
+    with PartialStore(folder / PARTIAL_NAME, header, restart=plan.options.restart) as store:
+        if not store.ended:
+            run_network(source, store, plan.network, n_items)
+        if not store.written:
+            _write_files(plan, source, store, folder)
+            store.finish()
+        n_images = n_keypoints = 0
+        for record in store.records():
+            n_images += 1
+            n_keypoints += sum(map(len, record.entry["keypoints"].values()))
+        return PredictResult(n_images, n_keypoints, store.problems(), folder)
+
+
+def _write_files(plan: _Plan, source: Source, store: PartialStore, folder: Path) -> None:
+    """Write all files of one source from what is stored; the drawing, which takes longest, comes last."""
+    options, detector = plan.options, plan.network.detector
+    names, is_video = detector.channel_names, source.is_video
+    write_predictions_json(folder / "predictions.json", store.records())
+    write_predictions_csv(folder / "predictions.csv", store.records(), is_video=is_video)
+    if plan.coco is not None:
+        write_coco_results(folder / "predictions_coco.json", store.records(), plan.coco)
+    if options.deeplabcut:
+        write_deeplabcut(folder / DEEPLABCUT, store.records(), names, is_video=is_video)
+    if not options.overlays:
+        return
+    if isinstance(source, VideoSource):
+        if next(store.records(), None) is not None:
+            _write_overlay_video(plan, source, store, folder / OVERLAY_VIDEO)
+    else:
+        write_overlays(folder / OVERLAYS, store.records(), detector, names=options.names)
+
+
+def _write_overlay_video(plan: _Plan, source: VideoSource, store: PartialStore, path: Path) -> None:
+    """Draw the stored points on the frames of a video file, which is read again."""
+    if source.is_camera:
+        logger.info("no overlay.mp4: the frames of a camera are not kept")
+        return
+    detector, options = plan.network.detector, plan.options
+    write_overlay_video(
+        source.source,
+        (record.prediction(detector.channel_names) for record in store.records()),
+        path,
+        skeleton=detector.channel_skeleton,
+        confidence_threshold=options.confidence_threshold,
+        trail_frames=options.trail_frames,
+        names=options.names,
+    )

@@ -138,7 +138,7 @@ def find_images(source: str | Path | Sequence[str | Path]) -> list[Path]:
         raise FileNotFoundError(
             f"expected images (such as .png or .jpg) in {source}, found none among {len(found)} entries"
         )
-    return sorted(images, key=_natural_order)
+    return sorted(images, key=natural_order)
 
 
 def _existing(paths: list[Path]) -> list[Path]:
@@ -152,7 +152,7 @@ def _existing(paths: list[Path]) -> list[Path]:
     return paths
 
 
-def _natural_order(path: Path) -> list[tuple[int, str]]:
+def natural_order(path: Path) -> list[tuple[int, str]]:
     """Return a key by which numbers in a path sort as numbers."""
     parts = re.split(r"(\d+)", path.as_posix())
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]

@@ -1,9 +1,10 @@
-"""Write COCO keypoints as a DeepLabCut project, and predictions as the tables that DeepLabCut writes itself.
+"""Write COCO keypoints as a DeepLabCut project.
 
 Tables are CSV, and HDF5 (key `df_with_missing`) too where pandas and PyTables are installed.
 """
 
 import csv
+import errno
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,21 +18,20 @@ import yaml
 
 from keypoint_detection.data.coco_parser import CocoImage, CocoKeypoints
 from keypoint_detection.data.formats.deeplabcut_hdf5 import INSTALL
-from keypoint_detection.data.formats.deeplabcut_records import Labels, check_names, labels_of
+from keypoint_detection.data.formats.deeplabcut_records import Labels, labels_of
 from keypoint_detection.data.formats.deeplabcut_table import LABELS_FOLDER, UNIQUE
 from keypoint_detection.files import atomic_write, write_text
 
 SCORER = "keypoint_detection"
-PREDICTION_SCORER = "DLC_keypoint_detection"
 _KEY = "df_with_missing"
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """Hold a table to write: header rows by name, index cells per row, values `[n_rows, n_columns]`."""
 
     header: Mapping[str, Sequence[str]]
-    index: Sequence[tuple[str, ...]]
+    index: Sequence[tuple[str | int, ...]]
     values: np.ndarray
 
 
@@ -74,60 +74,9 @@ def write_deeplabcut(coco: CocoKeypoints, image_folder: Path, output: Path) -> t
         index = [(LABELS_FOLDER, *places[image.id]) for image in images]
         values = np.stack([labels.points[image.id] for image in images])
         stem = output / LABELS_FOLDER / video / f"CollectedData_{SCORER}"
-        _write_table(stem, _Table(_header(labels), index, values))
+        write_table(stem, Table(_header(labels), index, values))
     write_text(output / "config.yaml", _config(labels, videos))
     return (*notes, *place_notes, *_missing_extra())
-
-
-def write_deeplabcut_predictions(
-    output: Path,
-    names: Sequence[str],
-    image_paths: Sequence[str | Path],
-    keypoints_xy: np.ndarray,
-    scores: np.ndarray,
-    *,
-    scorer: str = PREDICTION_SCORER,
-) -> tuple[Path, ...]:
-    """Write predictions as DeepLabCut does for folders of frames: `<folder><scorer>.csv` (and `.h5`).
-
-    The rows are named after the image files, the columns are x, y and likelihood of every body part.
-
-    Args:
-        output: Folder of the tables, one per folder of images.
-        names: The k keypoints.
-        image_paths: The n images.
-        keypoints_xy: Points `[n, k, 2]` in image pixels, NaN where there is none.
-        scores: Likelihoods `[n, k]`.
-        scorer: What DeepLabCut is to call the network; it likes to find `DLC` in it.
-
-    Returns:
-        The files that were written.
-
-    Raises:
-        ValueError: The shapes disagree, a name is blank or there twice, or an image is.
-    """
-    shape = (len(image_paths), len(names))
-    if keypoints_xy.shape != (*shape, 2) or scores.shape != shape:
-        raise ValueError(
-            f"expected points {(*shape, 2)} and scores {shape} for {shape[0]} images and {shape[1]} "
-            f"keypoints, got {keypoints_xy.shape} and {scores.shape}"
-        )
-    check_names(names)
-    places = _prediction_places(image_paths)
-    header = {
-        "scorer": [scorer] * (3 * len(names)),
-        "bodyparts": [name for name in names for _ in range(3)],
-        "coords": ["x", "y", "likelihood"] * len(names),
-    }
-    values = np.concatenate([keypoints_xy, scores[..., None]], axis=2, dtype=np.float64).reshape(
-        len(scores), -1
-    )
-    written: list[Path] = []
-    for folder, rows in places.items():
-        index = [(name,) for name in rows]
-        table = _Table(header, index, values[list(rows.values())])
-        written.extend(_write_table(output / f"{folder}{scorer}", table))
-    return tuple(written)
 
 
 def _places(images: Sequence[CocoImage]) -> tuple[dict[int, tuple[str, str]], list[str]]:
@@ -169,24 +118,6 @@ def _video(folder: tuple[str, ...], videos: dict[tuple[str, ...], str]) -> str:
     return videos[folder]
 
 
-def _prediction_places(image_paths: Sequence[str | Path]) -> dict[str, dict[str, int]]:
-    """Return the rows of every folder of images by their file names."""
-    folders: dict[Path, str] = {}
-    places: dict[str, dict[str, int]] = {}
-    for row, path in enumerate(map(Path, image_paths)):
-        if path.parent not in folders:
-            stem, number = path.parent.name or "images", 2
-            folder = stem
-            while folder in places:
-                folder, number = f"{stem}_{number}", number + 1
-            folders[path.parent] = folder
-        rows = places.setdefault(folders[path.parent], {})
-        if path.name in rows:
-            raise ValueError(f"expected predictions of an image once, got {path} twice")
-        rows[path.name] = row
-    return places
-
-
 def _header(labels: Labels) -> dict[str, list[str]]:
     points = [(name, part) for name in labels.individuals or [""] for part in labels.body_parts]
     points += [(UNIQUE, part) for part in labels.unique_parts]
@@ -198,27 +129,55 @@ def _header(labels: Labels) -> dict[str, list[str]]:
     return header
 
 
-def _write_table(stem: Path, table: _Table) -> list[Path]:
-    """Write `<stem>.csv`, and `<stem>.h5` where pandas and PyTables are there; return what was written."""
-    path = stem.with_name(f"{stem.name}.csv")
+def write_table(stem: Path, table: Table, *, layout: str = "fixed") -> list[Path]:
+    """Write `<stem>.csv`, and `<stem>.h5` where pandas and PyTables are there; return what was written.
+
+    Args:
+        stem: Path without the suffix.
+        table: At least one row.
+        layout: That of pandas in HDF5: DeepLabCut has labels as "fixed", predictions as "table".
+    """
+    written = [_write_csv(stem.with_name(f"{stem.name}.csv"), table)]
+    if not _missing_extra():
+        written.append(_write_hdf5(stem.with_name(f"{stem.name}.h5"), table, layout))
+    return written
+
+
+def _write_csv(path: Path, table: Table) -> Path:
+    """Write a table as DeepLabCut does, a missing number as an empty cell; return the path."""
     blank = [""] * (len(table.index[0]) - 1)
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerows([label, *blank, *cells] for label, cells in table.header.items())
         for index, numbers in zip(table.index, table.values.tolist(), strict=True):
             writer.writerow([*index, *("" if math.isnan(number) else repr(number) for number in numbers)])
-    written = [path]
-    if not _missing_extra():
-        import pandas as pd
+    return path
 
-        columns = pd.MultiIndex.from_arrays(list(table.header.values()), names=list(table.header))
-        several = len(table.index[0]) > 1
-        index = pd.MultiIndex.from_tuples(table.index) if several else [cells[0] for cells in table.index]
-        path = stem.with_name(f"{stem.name}.h5")
-        with atomic_write(path) as temporary:
-            pd.DataFrame(table.values, columns=columns, index=index).to_hdf(temporary, key=_KEY, mode="w")
-        written.append(path)
-    return written
+
+def _write_hdf5(path: Path, table: Table, layout: str) -> Path:
+    """Write a table; the layout "table" gives the same bytes for the same numbers; return the path."""
+    import pandas as pd
+
+    columns = pd.MultiIndex.from_arrays(list(table.header.values()), names=list(table.header))
+    several = len(table.index[0]) > 1
+    index = pd.MultiIndex.from_tuples(table.index) if several else [cells[0] for cells in table.index]
+    frame = pd.DataFrame(table.values, columns=columns, index=index)
+    with atomic_write(path) as temporary:
+        with pd.HDFStore(temporary, "w") as store:
+            store.put(_KEY, frame, format=layout, index=False, track_times=False)
+        if not _holds(temporary, table.values):  # HDF5 keeps to itself that it could not write
+            raise OSError(errno.ENOSPC, "the file cannot be read back; is the disk full?", str(path))
+    return path
+
+
+def _holds(path: Path, values: np.ndarray) -> bool:
+    import pandas as pd
+
+    try:
+        with pd.HDFStore(path, "r") as store:
+            return np.array_equal(store[_KEY].to_numpy(), values, equal_nan=True)
+    except Exception:  # PyTables has errors of its own, and pandas others
+        return False
 
 
 def _missing_extra() -> tuple[str, ...]:

@@ -1,0 +1,142 @@
+"""The network over one source: batches are read ahead and stored behind it."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from keypoint_detection.data.unlabeled_dataset import UnlabeledBatch, collate_unlabeled, prepare_image
+from keypoint_detection.models.detector import KeypointDetector
+from keypoint_detection.models.inference import predict_batch
+from keypoint_detection.models.inference_options import InferenceOptions, prepared_hw
+from keypoint_detection.predict_pipeline import opencv_in_one_thread, read_ahead, write_behind
+from keypoint_detection.predict_source import Item, Source
+from keypoint_detection.predict_store import PartialStore
+from keypoint_detection.records import Prediction
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """Hold how the network is run.
+
+    Attributes:
+        detector: In eval mode, on its device.
+        inference: Flip test, tiles and number of points.
+        batch_size: Images per forward pass.
+        confidence_threshold: Least score of a point that is kept.
+        on_progress: Called with the number of finished images after every batch.
+    """
+
+    detector: KeypointDetector
+    inference: InferenceOptions
+    batch_size: int
+    confidence_threshold: float
+    on_progress: Callable[[int], None] | None = None
+
+
+class Batch(NamedTuple):
+    """Hold consecutive items of a source.
+
+    Attributes:
+        items: In order, without their images.
+        network: Those that have an image, all of one size; None when there is none.
+    """
+
+    items: list[Item]
+    network: UnlabeledBatch | None
+
+
+def run_network(source: Source, store: PartialStore, run: NetworkRun, n_items: int | None) -> None:
+    """Predict on what the store does not hold yet, and note the end of the source.
+
+    Ctrl-C ends a camera. For any other source it is passed on once everything finished is stored, with a
+    message that says so.
+    """
+    try:
+        with opencv_in_one_thread():
+            _run(source, store, run, n_items)
+    except KeyboardInterrupt:
+        if not source.is_camera:
+            raise KeyboardInterrupt(_stopped(source, store, n_items)) from None
+    store.end()
+
+
+def _run(source: Source, store: PartialStore, run: NetworkRun, n_items: int | None) -> None:
+    detector = run.detector
+    items = source.items(store.n_done, detector.backbone.in_channels)
+    batches = make_batches(items, run.batch_size, prepared_hw(detector, run.inference))
+    unit = " frames" if source.is_video else " images"
+    with (
+        logging_redirect_tqdm(),  # a warning of the reader gets a line of its own
+        tqdm(total=n_items, initial=store.n_done, unit=unit, desc="predict", leave=False) as bar,
+        write_behind(store.append) as write,
+        read_ahead(batches) as ready,
+    ):
+        for batch in ready:
+            found = [] if batch.network is None else predict_batch(detector, batch.network, run.inference)
+            write(list(_entries(batch.items, iter(found), run.confidence_threshold)))
+            bar.update(len(batch.items))
+            if run.on_progress is not None:
+                run.on_progress(batch.items[-1].index + 1)
+
+
+def make_batches(
+    items: Generator[Item, None, None], batch_size: int, image_hw: tuple[int, int] | None
+) -> Generator[Batch, None, None]:
+    """Join consecutive images of one size to batches; what cannot be read goes along.
+
+    A batch begins where the last one ended, so batches are the same from whichever of them one starts.
+    """
+    noted: list[Item] = []
+    samples: list[dict[str, Any]] = []
+    with closing(items):
+        for item in items:
+            if item.image is not None:
+                sample = prepare_image(item.image, image_hw, item.source)
+                if samples and sample["image"].shape != samples[0]["image"].shape:
+                    yield _batch(noted, samples)
+                    noted, samples = [], []
+                samples.append(sample)
+            noted.append(replace(item, image=None))
+            if len(samples) == batch_size:
+                yield _batch(noted, samples)
+                noted, samples = [], []
+    if noted:
+        yield _batch(noted, samples)
+
+
+def _batch(items: list[Item], samples: list[dict[str, Any]]) -> Batch:
+    return Batch(items, collate_unlabeled(samples) if samples else None)
+
+
+def _entries(
+    items: list[Item], predictions: Iterator[Prediction], threshold: float
+) -> Iterator[Mapping[str, Any]]:
+    """Yield what the store holds of each item."""
+    for item in items:
+        if item.problem is not None:
+            yield {"problem": item.problem}
+            continue
+        entry = confident(next(predictions), threshold).to_dict()
+        if item.time_s is not None:
+            entry = {"source": item.source, "frame": item.index, "time_s": item.time_s, **entry}
+        yield {"entry": entry}
+
+
+def confident(prediction: Prediction, threshold: float) -> Prediction:
+    """Return the prediction without the points that score less than the threshold."""
+    kept = tuple(tuple(p for p in channel if p.score >= threshold) for channel in prediction.keypoints)
+    return replace(prediction, keypoints=kept)
+
+
+def _stopped(source: Source, store: PartialStore, n_items: int | None) -> str:
+    done = f"{store.n_done}" if n_items is None else f"{store.n_done} of {n_items}"
+    unit = "frames" if source.is_video else "images"
+    without = " without --restart" if store.restart else ""
+    return (
+        f"interrupted; {done} {unit} are finished and kept in {store.path}, the same command{without} goes "
+        "on behind them"
+    )
