@@ -1,5 +1,6 @@
 """Callbacks of a training: relative early stopping, the checkpoint to resume from, pictures to log."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
 from keypoint_detection.models.inference import decode_batch
+from keypoint_detection.records import Keypoint, Prediction
 from keypoint_detection.utils.heatmap import generate_heatmaps
-from keypoint_detection.utils.visualization import draw_heatmap, draw_keypoints
+from keypoint_detection.utils.visualization import draw_heatmap, draw_heatmaps, draw_prediction
+from keypoint_detection.utils.visualization_grid import image_grid
+from keypoint_detection.utils.visualization_marks import enlarged
+
+_CELL_PX = 256  # pictures of half this size and less are enlarged: names need room
 
 
 class RelativeEarlyStopping(Callback):
@@ -69,15 +75,19 @@ class LastCheckpoint(Checkpoint):
 
 
 class ImageLogger(Callback):
-    """Send a grid of the first validation batch to wandb: detected keypoints above, target heatmaps below.
+    """Send grids of the first validation batch to wandb, one column per image.
+
+    The rows are predicted keypoints, predicted heatmaps and target heatmaps. One grid shows all channels,
+    each in its colour and with its name; further ones show one channel each, for the first channels.
 
     Args:
         every_n_epochs: Epochs between two grids.
         max_images: Most images of a grid.
+        max_channels: Most channels that have a grid of their own.
     """
 
-    def __init__(self, every_n_epochs: int, max_images: int = 6) -> None:
-        self.every_n_epochs, self.max_images = every_n_epochs, max_images
+    def __init__(self, every_n_epochs: int, max_images: int = 6, max_channels: int = 22) -> None:
+        self.every_n_epochs, self.max_images, self.max_channels = every_n_epochs, max_images, max_channels
 
     def on_validation_batch_end(  # noqa: D102, PLR0917  the signature is Lightning's
         self,
@@ -96,23 +106,59 @@ class ImageLogger(Callback):
             wandb_loggers[0].log_image(f"validation/{name}", [grid])
 
     def grids(self, pl_module: Any, batch: Any) -> dict[str, np.ndarray]:
-        """Return one uint8 RGB picture per channel: overlays of the prediction above, of the target below."""
+        """Return uint8 RGB pictures by name: `all_channels`, and one per channel up to `max_channels`."""
         output = pl_module(batch["image"])
         inputs = {**batch, "to_image": _identity_like(batch["to_image"]), "image_hw": batch["input_hw"]}
         points, scores = (value.float().cpu().numpy() for value in decode_batch(pl_module, output, inputs))
         images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()[: self.max_images, ..., :3]
         predicted, targets = _maps(pl_module, batch, output)
-        pictures = {}
-        for channel, name in enumerate(pl_module.channel_names):
-            above = [
-                draw_keypoints(
-                    draw_heatmap(image, predicted[i, channel]), [points[i, channel]], [scores[i, channel]]
-                )
-                for i, image in enumerate(images)
-            ]
-            below = [draw_heatmap(image, targets[i, channel]) for i, image in enumerate(images)]
-            pictures[name] = np.vstack([np.hstack(above), np.hstack(below)])
-        return pictures
+        names = tuple(pl_module.channel_names)
+        found = [
+            _prediction(xy, score, names, image)
+            for xy, score, image in zip(points, scores, images, strict=False)
+        ]
+        grids = {"all_channels": _grid(images, found, predicted, targets, pl_module.channel_skeleton)}
+        for channel, name in enumerate(names[: self.max_channels]):
+            one = [Prediction((record.keypoints[channel],), (name,), record.image_hw) for record in found]
+            part = slice(channel, channel + 1)
+            grids[name] = _grid(images, one, predicted[:, part], targets[:, part])
+        return grids
+
+
+def _grid(
+    images: np.ndarray,
+    found: Sequence[Prediction],
+    predicted: np.ndarray,
+    targets: np.ndarray,
+    skeleton: Sequence[tuple[int, int]] = (),
+) -> np.ndarray:
+    """Return three rows of pictures: predicted keypoints, predicted heatmaps, target heatmaps."""
+    enlarge = max(1, _CELL_PX // max(images.shape[1:3]))
+
+    def overlay(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
+        large = enlarged(image, enlarge)
+        return draw_heatmap(large, heatmaps[0]) if len(heatmaps) == 1 else draw_heatmaps(large, heatmaps)
+
+    above = [
+        draw_prediction(image, record, enlarge=enlarge, skeleton=skeleton)
+        for image, record in zip(images, found, strict=True)
+    ]
+    rows = [[overlay(*pair) for pair in zip(images, maps, strict=False)] for maps in (predicted, targets)]
+    titles = ["predicted keypoints", "predicted heatmaps", "target heatmaps"]
+    return image_grid([*above, *rows[0], *rows[1]], len(images), row_titles=titles)
+
+
+def _prediction(
+    points: np.ndarray, scores: np.ndarray, names: tuple[str, ...], image: np.ndarray
+) -> Prediction:
+    """Return the record of one image: points `[c, k, 2]` and scores `[c, k]`; NaN is left out."""
+    channels = tuple(
+        tuple(
+            Keypoint(float(x), float(y), float(s)) for (x, y), s in zip(*pair, strict=True) if np.isfinite(x)
+        )
+        for pair in zip(points, scores, strict=True)
+    )
+    return Prediction(channels, names, (image.shape[0], image.shape[1]))
 
 
 def _maps(pl_module: Any, batch: Any, output: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keypoint_detection.callbacks import ImageLogger, RelativeEarlyStopping
+from keypoint_detection.callbacks import ImageLogger, RelativeEarlyStopping, _grid, _prediction
 
 
 def run(callback: RelativeEarlyStopping, losses: list[float]) -> int:
@@ -35,7 +35,7 @@ def test_a_resumed_run_remembers_what_it_waited() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 4])
-def test_pictures_show_predictions_above_targets(stride: int) -> None:
+def test_pictures_show_predicted_points_and_heatmaps_above_targets(stride: int) -> None:
     import torch
 
     from keypoint_detection.models.detector import KeypointDetector
@@ -52,8 +52,28 @@ def test_pictures_show_predictions_above_targets(stride: int) -> None:
     }
     with torch.no_grad():
         grids = ImageLogger(1).grids(detector, batch)
-    assert set(grids) == {"a", "b"}
-    assert grids["a"].shape == (80, 96, 3)
-    assert grids["a"].dtype == np.uint8
-    below = grids["a"][40:, :48].astype(int).sum(-1)
-    assert np.unravel_index(below.argmax(), below.shape) == pytest.approx((20, 20), abs=1)
+    assert set(grids) == {"all_channels", "a", "b"}
+    grid = grids["a"]
+    assert grid.dtype == np.uint8
+    assert grid.shape[1] == 2 * 48 * 5 + 2  # two images, enlarged
+    strip = (grid.shape[0] - 3 * 200 - 4) // 3
+    assert 10 < strip < 30
+    assert grid.shape[0] == 3 * (strip + 200) + 4
+    below = grid[-200:, :240].astype(int).sum(-1)
+    assert np.unravel_index(below.argmax(), below.shape) == pytest.approx((102, 102), abs=2.5 * stride)
+    assert grids["all_channels"].shape == grid.shape
+
+
+def test_the_grids_show_the_predicted_points_and_only_the_first_channels_alone() -> None:
+    detector: Any = SimpleNamespace(channel_names=["a", "b"], channel_skeleton=[(0, 1)])
+    images = np.full((2, 128, 128, 3), 90, np.uint8)
+    points = np.array([[[40.0, 50.0]], [[90.0, 100.0]]])
+    record = _prediction(points, np.array([[0.9], [0.8]]), tuple(detector.channel_names), images[0])
+    maps = np.zeros((2, 2, 32, 32), np.float32)
+    with_line = _grid(images, [record, record], maps, maps, detector.channel_skeleton)
+    without = _grid(images, [record, record], maps, maps)
+    rows, columns = np.nonzero((with_line != without).any(-1))
+    top = with_line.shape[0] // 3
+    assert rows.max() < top  # the heatmaps below have no lines
+    assert 75 < columns.min() < 90
+    assert columns.max() > 256  # in both images
