@@ -1,11 +1,6 @@
 """One self-contained HTML page to look through a COCO keypoint data set: no server, no network."""
 
-import base64
-import hashlib
-import html
-import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +12,17 @@ from keypoint_detection.browse_thumbnails import Thumbnail, make_thumbnails
 from keypoint_detection.data.coco_parser import read_coco
 from keypoint_detection.doctor_findings import Finding
 from keypoint_detection.files import atomic_write
-
-TEMPLATES = Path(__file__).parent / "templates"
+from keypoint_detection.html_page import fill_page, picture_blocks
 
 SCRIPTS = (
+    "page_base.js",
     "browse_state.js",
     "browse_filter.js",
+    "page_drawing.js",
     "browse_drawing.js",
+    "page_grid.js",
     "browse_grid.js",
+    "page_zoom.js",
     "browse_zoom.js",
     "browse_page.js",
 )
@@ -111,47 +109,12 @@ def _url(path: Path, page_folder: Path) -> str:
 
 
 def _fill_template(content: Mapping[str, Any], thumbnails: Sequence[Thumbnail]) -> bytes:
-    """Return the page; the marks are replaced in one pass, so that no content is taken for a mark."""
-    style = _template("browse_page.css")
-    script = "(() => {\n'use strict';\n" + "\n".join(_template(name) for name in SCRIPTS) + "\n})();\n"
-    parts = {
-        "POLICY": _policy(script, style),
-        "TITLE": html.escape(content["title"]),
-        "STYLE": style,
-        "SCRIPT": script,
-        "CONTENT": _json_for_html(content),
-        "THUMBNAILS": _thumbnail_blocks(thumbnails),
-    }
-    page = re.sub(r"\{\{([A-Z]+)\}\}", lambda mark: parts[mark[1]], _template("browse_page.html"))
-    # A path that is no valid Unicode has lone surrogates, which UTF-8 does not know.
-    return page.encode("utf-8", "xmlcharrefreplace")
-
-
-def _template(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")
-
-
-def _policy(script: str, style: str) -> str:
-    """Return what the page may do: run its own script and style, and show pictures of the disk."""
-    return (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "
-        "img-src data: file: 'self'; base-uri 'none'; form-action 'none'"
+    jpegs = [thumbnail.jpeg for thumbnail in thumbnails]
+    return fill_page(
+        "browse_page.html",
+        styles=["page_base.css", "browse_page.css"],
+        scripts=SCRIPTS,
+        image_sources="data: file: 'self'",
+        content=content,
+        blocks={"THUMBNAILS": picture_blocks("thumbnails", jpegs, THUMBNAILS_PER_BLOCK)},
     )
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _json_for_html(content: Mapping[str, Any]) -> str:
-    """Return JSON without `<`: it can neither close its script element nor open a comment."""
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _thumbnail_blocks(thumbnails: Sequence[Thumbnail]) -> str:
-    lines = [base64.b64encode(thumbnail.jpeg).decode() for thumbnail in thumbnails]
-    blocks = [
-        "\n".join(lines[start : start + THUMBNAILS_PER_BLOCK])
-        for start in range(0, len(lines), THUMBNAILS_PER_BLOCK)
-    ]
-    return "\n".join(f'<script type="text/plain" class="thumbnails">{block}</script>' for block in blocks)

@@ -1,7 +1,8 @@
-"""The commands about scores: `eval` and `compare`."""
+"""The command `eval`."""
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,20 @@ from keypoint_detection.train.cli import PAIR_FLAGS, UsageError
 from keypoint_detection.train.config import DataConfig
 from keypoint_detection.train.score_config import ScoreConfig
 
+WRITTEN = {
+    "metrics.json": "every number with its interval, and what it means",
+    "per_keypoint.csv": "a row per channel",
+    "per_image.csv": "a row per image or instance",
+    "predictions.json": "what was found",
+    "matches.npz": "what compare resamples",
+}
+"""The files of an evaluation beside its page."""
+
 
 def run_eval(argv: list[str]) -> int:
     """Score a checkpoint on a COCO file."""
     args = _eval_parser().parse_args(argv)
+    check_resamples(args.n_resamples, args.level)
     scoring = _scoring(args)
     pairs = DataConfig(json_dataset_path="", symmetric_keypoints=args.symmetric_keypoints)
     from keypoint_detection.evaluate import EvalOptions, evaluate
@@ -45,12 +56,31 @@ def run_eval(argv: list[str]) -> int:
         batch_size=args.batch_size,
         num_workers=args.num_workers,
         device=torch_device(args.accelerator),
+        report=args.report,
     )
     output = Path(args.output) if args.output else eval_folder(Path(args.checkpoint))
     evaluate(args.checkpoint, args.json_dataset_path, output, options)
     print(scores_table(json.loads((output / "metrics.json").read_text(encoding="utf-8"))))
-    print(f"written: {output / 'metrics.json'}, {output / 'predictions.json'}, {output / 'matches.npz'}")
+    print(_written(output, args.report))
     return 0
+
+
+def check_resamples(n_resamples: int, level: float) -> None:
+    """Refuse resamples, 0 aside, so few that no interval of this level lies between them: a UsageError."""
+    least = math.floor(1 / (1 - level) + 1e-9)
+    if 0 < n_resamples < least:
+        raise UsageError(f"--n_resamples: expected at least {least} for level {level:g}, got {n_resamples}")
+
+
+def _written(output: Path, report: bool) -> str:
+    """Return what is where; without a new page, also that an old one is still there."""
+    lines = [f"written to {output}:", *(f"  {name:<18}{text}" for name, text in WRITTEN.items())]
+    page = output / "report.html"
+    if report:
+        lines.append(f"the page to look at: {page}")
+    elif page.is_file():
+        lines.append(f"{page} is of an earlier evaluation; keypoint-detection report writes it again")
+    return "\n".join(lines)
 
 
 def _eval_parser() -> argparse.ArgumentParser:
@@ -58,6 +88,12 @@ def _eval_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", required=True, help=".ckpt file that a training wrote")
     parser.add_argument("--json_dataset_path", required=True, help="COCO keypoint file to score on")
     parser.add_argument("--output", help="folder for the files; default: eval/ of the run")
+    parser.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also write report.html: one page with numbers, curves and images",
+    )
     parser.add_argument(
         "--maximal_gt_keypoint_pixel_distances",
         type=numbers,
@@ -90,7 +126,7 @@ def _eval_parser() -> argparse.ArgumentParser:
         "the file declares, else found from the names",
     )
     group.add_argument("--batch_size", type=count, default=8, help="samples per forward pass")
-    group.add_argument("--num_workers", type=int, default=0, help="loader processes")
+    group.add_argument("--num_workers", type=count_or_none, default=0, help="loader processes")
     group.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
     _add_interval_flags(parser)
     parser.add_argument(
@@ -134,27 +170,3 @@ def eval_folder(checkpoint: Path) -> Path:
     """Return `<run>/eval` for `<run>/checkpoints/x.ckpt`, and `eval` beside any other file."""
     folder = checkpoint.parent
     return (folder.parent if folder.name == "checkpoints" else folder) / "eval"
-
-
-def run_compare(argv: list[str]) -> int:
-    """Compare the scores of two runs."""
-    parser = command_parser(
-        "compare", "Compare two runs that were scored on the same images, image by image."
-    )
-    parser.add_argument("a", help="folder that eval wrote, or of a run that has one")
-    parser.add_argument("b", help="the other one")
-    _add_interval_flags(parser)
-    parser.add_argument("--n_resamples", type=count, default=1000, help="bootstrap resamples")
-    parser.add_argument("--per_channel", action="store_true", help="also a row for every channel")
-    parser.add_argument("--output", help="JSON file to write as well")
-    args = parser.parse_args(argv)
-    from keypoint_detection.compare import compare_runs, comparison_table, write_comparison
-
-    comparison = compare_runs(
-        Path(args.a), Path(args.b), n_resamples=args.n_resamples, level=args.level, seed=args.seed
-    )
-    print(comparison_table(comparison, per_channel=args.per_channel))
-    if args.output:
-        write_comparison(comparison, Path(args.output))
-        print(f"written: {args.output}")
-    return 0

@@ -1,6 +1,7 @@
 """Score a detector on a COCO keypoint file, with error bars and definitions, and write what it found."""
 
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from keypoint_detection.files import write_json
 from keypoint_detection.metrics.bootstrap import IntervalMethod
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.models.flip_test import mirrored_channels
+from keypoint_detection.report import checkpoint_mark, run_folder_of, write_evaluated_report
+from keypoint_detection.report_samples import read_evaluated
+from keypoint_detection.report_tables import write_tables
 from keypoint_detection.score_sheet import save_score_sheet
 from keypoint_detection.utils.load_checkpoints import load_model
 
@@ -40,6 +44,7 @@ class EvalOptions:
         batch_size: Samples per forward pass.
         num_workers: Loader processes.
         device: Where to run.
+        report: Also write `report.html`.
     """
 
     thresholds: Sequence[float] | None = None
@@ -57,6 +62,7 @@ class EvalOptions:
     batch_size: int = 8
     num_workers: int = 0
     device: str = "cpu"
+    report: bool = True
 
 
 def evaluate(
@@ -67,17 +73,23 @@ def evaluate(
 ) -> dict[str, float]:
     """Score a checkpoint on a COCO keypoint file.
 
-    Writes `metrics.json` (numbers, intervals, definitions), `matches.npz` (what `compare` resamples) and
-    `predictions.json` (a COCO results file where the channels allow it, and the points of every channel).
+    Writes `metrics.json` (numbers, intervals, definitions), `matches.npz` (what `compare` resamples),
+    `predictions.json` (a COCO results file where the channels allow it, and the points of every channel),
+    `per_keypoint.csv`, `per_image.csv` and `report.html` (one page with all of it and the images).
 
     Args:
         checkpoint: A `.ckpt` file that a training wrote.
         json_dataset_path: The COCO file.
-        output: Folder for the three files.
+        output: Folder for the files.
         options: Choices other than those of the training.
 
     Returns:
         The scores by name, as in `metrics.json`.
+
+    Raises:
+        FileNotFoundError: A file or an image is missing.
+        ValueError: A file or an option is wrong, or the folder cannot be written to; one line, and nothing
+            has been run.
     """
     options = options or EvalOptions()
     detector = load_model(checkpoint, options.device)
@@ -87,15 +99,15 @@ def evaluate(
     )
     if not isinstance(labels.instances, str):
         logger.info(labels.sigmas.describe())
-    channels = detector.hparams["keypoint_channel_configuration"]
+    mirrored = _mirrored(detector, labels, options) if options.flip_test else None
+    output = Path(output)
+    _make_folder(output)
     found = run_detector(
         detector,
         labels,
         batch_size=options.batch_size,
         num_workers=options.num_workers,
-        mirrored=mirrored_channels(channels, options.symmetric_keypoints, labels.dataset.table.symmetry)
-        if options.flip_test
-        else None,
+        mirrored=mirrored,
     )
     sheet = found.sheet(labels)
     values, intervals = sheet.values(), {}
@@ -105,11 +117,15 @@ def evaluate(
         )
     contract = metric_contract(detector, labels)
     report = metrics_report(values, intervals, detector.channel_names, contract)
-    report |= {"inference": _inference(detector, labels, options), "intervals": _intervals(labels, options)}
-    output = Path(output)
+    inference = {"checkpoint": checkpoint_mark(checkpoint), **_inference(detector, labels, options)}
+    report |= {"inference": inference, "intervals": _intervals(labels, options)}
     write_results(output / "predictions.json", found.entries(labels))
     save_score_sheet(sheet, output / "matches.npz")
     write_json(output / "metrics.json", report)
+    evaluated = read_evaluated(output, labels.dataset.table)
+    write_tables(evaluated, output)
+    if options.report:
+        write_evaluated_report(evaluated, detector=detector, run_folder=run_folder_of(checkpoint))
     return values
 
 
@@ -121,6 +137,24 @@ def _override(detector: KeypointDetector, options: EvalOptions) -> None:
         "scoring": {**(detector.hparams["scoring"] or {}), **options.scoring},
     }
     detector.hparams.update({name: value for name, value in chosen.items() if value is not None})
+
+
+def _mirrored(detector: KeypointDetector, labels: EvaluationLabels, options: EvalOptions) -> list[int]:
+    """Return the channel that each one becomes in a mirror."""
+    channels = detector.hparams["keypoint_channel_configuration"]
+    return mirrored_channels(channels, options.symmetric_keypoints, labels.dataset.table.symmetry)
+
+
+def _make_folder(output: Path) -> None:
+    """Make the folder and try to write in it: a long run should not end where nothing can be written."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"--output: expected a folder to write into, got {output} ({error.strerror}); give another one"
+        ) from None
 
 
 def _inference(detector: KeypointDetector, labels: EvaluationLabels, options: EvalOptions) -> dict[str, Any]:

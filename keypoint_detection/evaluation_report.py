@@ -137,9 +137,12 @@ def _interval(interval: Sequence[float] | None) -> list[float] | None:
 def scores_table(report: Mapping[str, Any]) -> str:
     """Return the content of `metrics.json` as text: every number and its interval, then a row per channel."""
     metrics = report["metrics"]
-    level = report.get("intervals", {}).get("level", 0.95)
-    unit = report.get("intervals", {}).get("unit", "image")
-    lines = [f"{'metric':<18}{'value':>10}   {level:.0%} interval by {unit}"]
+    made = report.get("intervals", {})
+    has_intervals = any(metric["interval"] is not None for metric in metrics.values())
+    heading = (
+        f"{made.get('level', 0.95):.0%} interval by {made.get('unit', 'image')}" if has_intervals else ""
+    )
+    lines = [f"{'metric':<18}{'value':>10}   {heading}".rstrip()]
     for name, metric in metrics.items():
         lines.append(
             f"{name:<18}{_text(metric['value']):>10}   {_interval_text(metric['interval'])}".rstrip()
@@ -166,7 +169,9 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     elif contract.get("box_source", WHOLE_IMAGE) != WHOLE_IMAGE:
         notes.append(f"boxes of the instances: {contract['box_source']}")
     units = intervals.get("units", FEW_UNITS)
-    if units < FEW_UNITS and intervals.get("resamples"):
+    if units < 2 and intervals.get("resamples"):
+        notes.append(f"no intervals: they need at least 2 of the {intervals['unit']}s that are resampled")
+    elif units < FEW_UNITS and intervals.get("resamples"):
         notes.append(
             f"intervals from {units} {intervals['unit']}s are too narrow; trust them from {FEW_UNITS}"
         )

@@ -49,6 +49,9 @@ def test_every_definition_can_be_given(run: Path, boxes_json: Path, capsys: pyte
         (["--flip"], "unrecognized arguments: --flip. Did you mean '--flip_test'?"),
         (["--interval", "bcca"], "Did you mean 'bca'?"),
         (["--n_resamples", "-3"], "--n_resamples"),
+        (["--n_resamples", "19"], "--n_resamples: expected at least 20 for level 0.95, got 19"),
+        (["--n_resamples", "99", "--level", "0.99"], "expected at least 100 for level 0.99, got 99"),
+        (["--num_workers", "-1"], "--num_workers: expected a whole number from 0; got '-1'"),
     ],
 )
 def test_wrong_definitions_are_one_line_before_anything_runs(
@@ -79,35 +82,14 @@ def test_definitions_that_do_not_fit_the_file_are_one_line(
     assert message in errors[0]
 
 
-def test_compare_prints_and_writes_the_differences(
-    run: Path, boxes_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    a, b, output = run / "eval", tmp_path / "smaller", tmp_path / "comparison.json"
-    assert score(run, boxes_json) == 0
-    assert score(run, boxes_json, "--image_size", "32x32", "--output", str(b)) == 0
-    capsys.readouterr()
-    flags = ["--n_resamples", "100", "--output", str(output), "--per_channel"]
-    assert main(["compare", str(run), str(b), *flags]) == 0
+def test_the_command_says_what_is_where(run: Path, boxes_json: Path, capsys: pytest.CaptureFixture) -> None:
+    assert score(run, boxes_json, "--n_resamples", "0") == 0
     out = capsys.readouterr().out
-    assert "mean_error_px" in out
-    assert "flap_left/map" in out
-    written = json.loads(output.read_text())
-    values = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (a, b)]
-    difference = written["differences"]["mean_error_px"]["difference"]
-    assert difference == pytest.approx(
-        values[1]["mean_error_px"]["value"] - values[0]["mean_error_px"]["value"]
-    )
-
-
-def test_compare_refuses_other_definitions_and_names_them(
-    run: Path, boxes_json: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert score(run, boxes_json) == 0
-    other = ["--maximal_gt_keypoint_pixel_distances", "3", "--output", str(tmp_path / "b")]
-    assert score(run, boxes_json, *other, "--pck_alpha", "0.3") == 0
-    capsys.readouterr()
-    assert main(["compare", str(run / "eval"), str(tmp_path / "b")]) == 1
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    assert "thresholds" in line
-    assert "pck.alpha" in line
-    assert main(["compare", str(run), str(tmp_path / "nothing")]) == 1
+    folder = run / "eval"
+    listed = out.partition(f"written to {folder}:\n")[2].splitlines()
+    page = f"the page to look at: {folder / 'report.html'}"
+    assert listed[-1] == page
+    assert {line.split()[0] for line in listed[:-1]} | {"report.html"} == {p.name for p in folder.iterdir()}
+    assert score(run, boxes_json, "--n_resamples", "0", "--no-report") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"{folder / 'report.html'} is of an earlier evaluation")

@@ -1,8 +1,10 @@
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
+from keypoint_detection import evaluate as evaluation
 from keypoint_detection.evaluate import EvalOptions, evaluate
 
 FEW = EvalOptions(n_resamples=50)
@@ -115,3 +117,30 @@ def test_detections_need_a_model_of_instances(
 ) -> None:
     with pytest.raises(ValueError, match="--input_mode instance"):
         evaluate(tiny_checkpoint, boxes_json, tmp_path, EvalOptions(detections=tmp_path / "boxes.json"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_model_is_run(
+    tiny_checkpoint: Path, boxes_json: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "run_detector", lambda *_, **__: pytest.fail("the model was run"))
+    (tmp_path / "file").write_text("mine")
+    for output in (tmp_path / "file", tmp_path / "file" / "eval"):
+        with pytest.raises(ValueError, match="--output: expected a folder to write into, got") as caught:
+            evaluate(tiny_checkpoint, boxes_json, output, FEW)
+        assert str(output) in str(caught.value)
+    assert (tmp_path / "file").read_text() == "mine"
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(evaluation.tempfile, "TemporaryFile", refuse)  # root may write anywhere
+    with pytest.raises(ValueError, match=r"Permission denied"):
+        evaluate(tiny_checkpoint, boxes_json, tmp_path / "locked", FEW)
+
+
+def test_the_file_says_which_weights_it_is_of(
+    tiny_checkpoint: Path, boxes_json: Path, tmp_path: Path
+) -> None:
+    evaluate(tiny_checkpoint, boxes_json, tmp_path, EvalOptions(n_resamples=0, report=False))
+    digest = hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()[:12]
+    assert report(tmp_path)["inference"]["checkpoint"] == f"{tiny_checkpoint.name} ({digest})"

@@ -99,15 +99,18 @@ class KeypointTable:
         return np.bincount(self.name_index, minlength=len(self.names))
 
 
-def read_table(json_path: str | Path, coco: CocoKeypoints | None = None) -> KeypointTable:
+def read_table(
+    json_path: str | Path, coco: CocoKeypoints | None = None, *, require_images: bool = True
+) -> KeypointTable:
     """Read a COCO keypoint file; keypoints outside their image are left out and reported once, with a count.
 
     Args:
         json_path: The file.
         coco: What `read_coco` gave for it, where it has been read already.
+        require_images: Refuse a file whose images are not there; only what never reads them can do without.
 
     Raises:
-        FileNotFoundError: There is no such file, or images are missing.
+        FileNotFoundError: There is no such file, or images are missing that are required.
         ValueError: The file is not valid (CocoError), has no images, a `head_box` is no box, or a declared
             symmetry contradicts itself.
     """
@@ -116,7 +119,8 @@ def read_table(json_path: str | Path, coco: CocoKeypoints | None = None) -> Keyp
     if not coco.images:
         raise ValueError(f"{json_path}: expected images, got an empty list")
     file_names = [image.file_name for image in coco.images]
-    _check_images_exist(json_path, file_names)
+    if require_images:
+        _check_images_exist(json_path, file_names)
     annotations, first_instance = _by_image(coco, crowds=False)
     crowds, first_crowd = _by_image(coco, crowds=True)
     box = _boxes(annotations)

@@ -178,9 +178,6 @@ function listen() {
     applyState();
   });
   new ResizeObserver(gridResized).observe(grid);
-  new ResizeObserver(() => {
-    if (opened >= 0) view.fitted ? fitView() : drawView();
-  }).observe(stage);
 }
 
 fillControls();

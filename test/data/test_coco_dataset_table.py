@@ -134,6 +134,18 @@ def test_missing_images_are_counted(coco_folder: CocoFolder) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_table_can_be_read_without_its_images(coco_folder: CocoFolder) -> None:
+    coco_folder.add(noise_image((40, 50)), [[1, 1, 2, 2, 2, 2, 3, 3, 2]])
+    path = coco_folder.write()
+    whole = read_table(path)
+    (image,) = (coco_folder.folder / "images").iterdir()
+    image.unlink()
+    table = read_table(path, require_images=False)
+    assert table.file_names == whole.file_names
+    assert table.image_hw.tolist() == [[40, 50]]
+    assert table.xy.tolist() == whole.xy.tolist() != []
+
+
 def test_a_file_without_images_is_an_error(coco_folder: CocoFolder) -> None:
     with pytest.raises(ValueError, match=r"train\.json: expected images"):
         read_table(coco_folder.write())
