@@ -66,7 +66,7 @@ def split_dataset(
     output = json_path.parent if output is None else Path(output)
     coco = read_coco(json_path)
     named_ids = _parts(coco, ratios, folds, group_by, seed)
-    files = {output / f"{name}.json": _part(coco, ids) for name, ids in named_ids.items()}
+    files = {output / f"{name}.json": part_of(coco, ids) for name, ids in named_ids.items()}
     check_free(list(files), [json_path], overwrite)
     for part in files.values():
         part.images = relocated(part.images, json_path.parent, output)
@@ -108,10 +108,7 @@ def _parts(
 ) -> dict[str, list[int]]:
     """Return the image ids of each part by the name of its file."""
     ids = [image.id for image in coco.images]
-    groups = None if group_by is None else group_labels(coco.images, group_by)
-    file_names = [image.file_name for image in coco.images]
-    if groups is None and len(set(file_names)) < len(file_names):
-        groups = file_names
+    groups = kept_together(coco, group_by)
     if folds is not None:
         pairs = enumerate(k_folds(ids, folds, seed, groups))
         return {
@@ -131,7 +128,18 @@ def _parts(
     return dict(zip(PART_NAMES, parts, strict=False))
 
 
-def _part(coco: CocoKeypoints, image_ids: Iterable[int]) -> CocoKeypoints:
+def kept_together(coco: CocoKeypoints, group_by: str | None) -> list[str] | None:
+    """Return the group of every image that no split tears apart; None where each image is on its own.
+
+    Without `group_by` an image that is listed twice is a group: it must not be trained on and scored.
+    """
+    if group_by is not None:
+        return group_labels(coco.images, group_by)
+    file_names = [image.file_name for image in coco.images]
+    return file_names if len(set(file_names)) < len(file_names) else None
+
+
+def part_of(coco: CocoKeypoints, image_ids: Iterable[int]) -> CocoKeypoints:
     """Return the images of these ids with their annotations, in the order of the file."""
     wanted = set(image_ids)
     images = [image for image in coco.images if image.id in wanted]

@@ -5,17 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from keypoint_detection.compare import (
-    Comparison,
-    compare_runs,
-    comparison_table,
-    read_evaluation,
-    verdict,
-    write_comparison,
-)
+from keypoint_detection.compare import compare_runs, compare_with_first, read_evaluation
+from keypoint_detection.compare_table import verdict
+from keypoint_detection.fold_scores import Resampling
 from keypoint_detection.metric_contract import with_hash
 from keypoint_detection.metrics.image_statistics import RatioStatistic
-from keypoint_detection.metrics.paired_bootstrap import Difference
 from keypoint_detection.score_sheet import ReindexedStatistic, ScoreSheet, save_score_sheet
 
 CONTRACT = {"thresholds": [2.0], "oks": {"area": "box"}, "images": 40}
@@ -226,108 +220,6 @@ def test_metrics_of_another_evaluation_than_the_matches_are_refused(write):
     assert read_evaluation(a).sheet.values() == make_sheet().values()
 
 
-UP, DOWN, NONE = (0.1, 0.3), (-0.3, -0.1), (-0.1, 0.3)
-
-
-@pytest.mark.parametrize(
-    ("metric", "ends", "expected"),
-    [
-        ("map", UP, "better"),
-        ("map", DOWN, "worse"),
-        ("oks_ap", NONE, "no difference shown"),
-        ("pck@0.1", (0.0, 0.3), "no difference shown"),
-        ("pck_auc@0.2", UP, "better"),
-        ("error of eye/ap@2px", UP, "better"),
-        ("a/b/mean_error_px", UP, "worse"),
-        ("image_rmse_px", DOWN, "better"),
-        ("nme", UP, "worse"),
-        ("missed", DOWN, "better"),
-        ("map", (math.nan, math.nan), "no difference shown"),
-    ],
-)
-def test_the_direction_of_a_metric_makes_the_verdict(metric, ends, expected):
-    assert verdict(metric, Difference(0.5, 0.6, 0.1, *ends, 0.01, 0.1)) == expected
-
-
-def test_an_undefined_number_has_no_verdict():
-    assert verdict("map", Difference(*(math.nan,) * 7)) == "undefined"
-
-
-COMPARISON = Comparison(
-    names=("runs/a", "runs/b"),
-    contract_hash="0123456789ab",
-    n_images=12,
-    n_groups=3,
-    n_resamples=500,
-    level=0.9,
-    seed=4,
-    differences={
-        "map": Difference(0.5, 0.625, 0.125, 0.01, 0.25, 0.034, 0.15),
-        "stem/map": Difference(0.5, 0.625, 0.125, 0.01, 0.25, 0.034, 0.15),
-        "rmse_px": Difference(4.0, 5.5, 1.5, -0.5, 3.0, 0.21, 2.2),
-        "missed": Difference(2.0, 2.0, 0.0, -0.0, 0.0, 1.0, 0.0),
-        "nme": Difference(math.nan, 0.5, *(math.nan,) * 5),
-    },
-)
-
-
-def test_the_table_shows_every_number_and_what_it_means():
-    lines = comparison_table(COMPARISON).splitlines()
-    assert lines[:2] == ["A: runs/a", "B: runs/b"]
-    rows = [line.split() for line in lines[3:8]]
-    assert rows[0] == ["metric", "A", "B", "B", "-", "A", "interval", "p", "resolvable", "B", "is"]
-    assert rows[1] == ["map", "0.5", "0.625", "+0.125", "+0.01", "to", "+0.25", "0.034", "0.15", "better"]
-    assert rows[2][3:] == ["+1.5", "-0.5", "to", "+3", "0.21", "2.2", "no", "difference", "shown"]
-    assert rows[3] == ["missed", "2", "2", "0", "0", "to", "0", "1", "0", "no", "difference", "shown"]
-    assert rows[4] == ["nme", "-", "0.5", "-", "-", "-", "-", "undefined"]
-    notes = "\n".join(lines[8:])
-    for part in (
-        "12 images",
-        "3 groups",
-        "500 resamples",
-        "90 %",
-        "not corrected",
-        "0123456789ab",
-        "Lower is",
-    ):
-        assert part in notes
-    assert all(len(line) <= 110 and line == line.rstrip() for line in lines)
-
-
-def test_channels_are_shown_when_asked_for():
-    assert "stem/map" not in comparison_table(COMPARISON)
-    assert "\nstem/map " in comparison_table(COMPARISON, per_channel=True)
-
-
-def test_the_file_is_strict_json_with_null_for_what_is_undefined(tmp_path):
-    write_comparison(COMPARISON, tmp_path / "new" / "comparison.json")
-    content = json.loads((tmp_path / "new" / "comparison.json").read_text(), parse_constant=pytest.fail)
-    differences = content.pop("differences")
-    assert content == {
-        "a": "runs/a",
-        "b": "runs/b",
-        "contract_hash": "0123456789ab",
-        "images": 12,
-        "groups": 3,
-        "resamples": 500,
-        "level": 0.9,
-        "seed": 4,
-    }
-    assert differences["rmse_px"] == {
-        "value_a": 4.0,
-        "value_b": 5.5,
-        "difference": 1.5,
-        "low": -0.5,
-        "high": 3.0,
-        "p_value": 0.21,
-        "resolvable": 2.2,
-        "verdict": "no difference shown",
-    }
-    assert differences["nme"]["value_a"] is None
-    assert differences["nme"]["verdict"] == "undefined"
-    assert differences["stem/map"]["verdict"] == "better"
-
-
 @pytest.mark.parametrize(("level", "least"), [(0.95, 20), (0.5, 2), (0.99, 100)])
 def test_too_few_resamples_for_the_level_are_refused(level: float, least: int, tmp_path: Path) -> None:
     # The least p-value is 1 / (n + 1): with fewer, an interval could leave out 0 while p says nothing.
@@ -335,3 +227,18 @@ def test_too_few_resamples_for_the_level_are_refused(level: float, least: int, t
         compare_runs(tmp_path, tmp_path, n_resamples=least - 1, level=level)
     with pytest.raises(FileNotFoundError):
         compare_runs(tmp_path, tmp_path, n_resamples=least, level=level)
+
+
+def test_further_runs_are_each_compared_with_the_first(write) -> None:
+    paths = [
+        write(name, make_sheet(shift, seed))
+        for name, shift, seed in (("a", 0, 0), ("b", 0.5, 1), ("c", 0, 2))
+    ]
+    resampling = Resampling(100, 0.9, seed=3)
+    found = compare_with_first(paths, resampling)
+    assert [one.names for one in found] == [(str(paths[0]), str(path)) for path in paths[1:]]
+    alone = compare_runs(paths[0], paths[2], n_resamples=100, level=0.9, seed=3)
+    assert found[1] == alone
+    assert found[0].differences["pck@0.1"].difference == pytest.approx(0.025)
+    with pytest.raises(ValueError, match="at least two runs to compare, got 1"):
+        compare_with_first(paths[:1])
