@@ -12,14 +12,14 @@ VERSION = re.search(
 
 EXTRAS = {
     "onnx": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.19"],
-    "video": ["av>=12"],
+    "video": ["av>=17"],
     "sleap": ["sleap-io>=0.2"],
     "dlc": ["h5py>=3.8", "pandas>=2.2", "tables>=3.9"],
     "fast": ["faster-coco-eval>=1.6"],
     "tensorboard": ["tensorboard>=2.16"],
     "rich": ["rich>=13"],
     "dev": [
-        "av>=12",
+        "av>=17",
         "build>=1.2",
         "h5py>=3.8",
         "hypothesis>=6.100",

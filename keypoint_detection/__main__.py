@@ -12,7 +12,7 @@ from keypoint_detection.train.cli import UsageError
 
 
 def _usage() -> str:
-    lines = [f"  {name:12}{text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:16}{text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: keypoint-detection COMMAND [--help] ...",

@@ -61,7 +61,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Show defaults, but not that of a flag whose help says what happens without it."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        is_open = action.default is None or action.default is False  # 0 is a default to show
+        return action.help if is_open else super()._get_help_string(action)
 
 
 def command_parser(command: str, description: str) -> argparse.ArgumentParser:

@@ -1,18 +1,12 @@
 """The commands: their flags, and the calls that they make."""
 
-import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from keypoint_detection.command_flags import (
-    command_parser,
-    count,
-    quiet_lightning,
-    share,
-    size,
-    torch_device,
-)
+from keypoint_detection.command_flags import command_parser, quiet_lightning
+from keypoint_detection.commands_benchmark import run_benchmark
+from keypoint_detection.commands_compare import run_compare
+from keypoint_detection.commands_cross_validate import run_cross_validate
 from keypoint_detection.commands_data import (
     run_browse,
     run_convert,
@@ -23,8 +17,10 @@ from keypoint_detection.commands_data import (
     run_subset,
 )
 from keypoint_detection.commands_doctor import run_doctor
-from keypoint_detection.commands_scores import run_compare, run_eval
-from keypoint_detection.files import write_text
+from keypoint_detection.commands_explain import run_explain
+from keypoint_detection.commands_predict import run_predict
+from keypoint_detection.commands_report import run_report
+from keypoint_detection.commands_scores import run_eval
 from keypoint_detection.train.cli import parse_arguments
 from keypoint_detection.train.config import config_to_yaml
 
@@ -40,48 +36,6 @@ def run_train(argv: list[str]) -> int:
     quiet_lightning()
     train(config)
     return 0
-
-
-def run_predict(argv: list[str]) -> int:
-    """Find keypoints in images."""
-    parser = command_parser("predict", "Find keypoints in images; write JSON, CSV and overlay pictures.")
-    parser.add_argument("--checkpoint", required=True, help=".ckpt file that a training wrote")
-    parser.add_argument("--source", required=True, help="an image, a folder or a quoted glob")
-    parser.add_argument(
-        "--output", required=True, help="folder for predictions.json, predictions.csv and overlays/"
-    )
-    parser.add_argument(
-        "--confidence_threshold", type=share, default=0.1, help="least score of a point, 0 to 1"
-    )
-    parser.add_argument(
-        "--overlays",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="draw the points on the images",
-    )
-    parser.add_argument(
-        "--deeplabcut", action="store_true", help="also write tables that DeepLabCut opens, in deeplabcut/"
-    )
-    parser.add_argument("--batch_size", type=count, default=8, help="images per forward pass")
-    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
-    args = parser.parse_args(argv)
-    from keypoint_detection.predict import predict_to_files
-
-    result = predict_to_files(
-        args.checkpoint,
-        args.source,
-        args.output,
-        confidence_threshold=args.confidence_threshold,
-        overlays=args.overlays,
-        deeplabcut=args.deeplabcut,
-        batch_size=args.batch_size,
-        device=torch_device(args.accelerator),
-    )
-    points = sum(len(channel) for prediction in result.predictions for channel in prediction.keypoints)
-    print(f"{points} keypoints in {len(result.predictions)} images; written to {result.output}")
-    if result.unreadable:
-        print(f"{len(result.unreadable)} images could not be read and were skipped", file=sys.stderr)
-    return 1 if result.unreadable else 0
 
 
 def run_demo(argv: list[str]) -> int:
@@ -110,59 +64,14 @@ def run_backbones(argv: list[str]) -> int:
     return 0
 
 
-def run_benchmark(argv: list[str]) -> int:
-    """Time the backbones."""
-    parser = command_parser(
-        "benchmark", "Measure size, speed and memory of backbones; print and save a table."
-    )
-    parser.add_argument("--backbones", default="all", help="names separated by commas, or all")
-    parser.add_argument("--image_size", type=size, default="256x256", help="HxW in pixels")
-    parser.add_argument("--batch_size", type=count, default=4, help="images of a training step")
-    parser.add_argument("--threads", type=count, help="threads of PyTorch; default: as many as it takes")
-    parser.add_argument("--seconds", type=count, default=3, help="time for each kind of run of a backbone")
-    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
-    parser.add_argument("--output", default="backbones.md", help="Markdown file to write")
-    parser.add_argument("--metrics", action="store_true", help="time the metrics instead, against references")
-    args = parser.parse_args(argv)
-    if args.metrics:
-        return _benchmark_metrics(args.threads)
-    from keypoint_detection import backbone_benchmark as benchmark
-
-    names = benchmark.chosen_backbones(args.backbones)
-    threads = {} if args.threads is None else {"threads": args.threads}
-    conditions = benchmark.Conditions(
-        args.image_size,
-        args.batch_size,
-        seconds=args.seconds,
-        device=torch_device(args.accelerator),
-        **threads,
-    )
-    timings = benchmark.benchmark_backbones(names, conditions)
-    table = benchmark.markdown_table(timings, conditions)
-    write_text(Path(args.output), table)
-    print(f"{table}\nwritten: {args.output}")
-    return int(any(timing.failure for timing in timings))
-
-
-def _benchmark_metrics(threads: int | None) -> int:
-    """Print how long the metrics take and the references that they are measured against."""
-    import torch
-
-    from keypoint_detection.score_benchmark import metric_rows
-
-    torch.set_num_threads(threads or torch.get_num_threads())
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians")
-    print(f"{'what | reference':58}{'ours':>11} {'reference':>11} {'ratio':>9}  wanted")
-    for row in metric_rows():
-        print(row, flush=True)
-    return 0
-
-
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (run_train, "train a detector on a COCO keypoint file"),
     "eval": (run_eval, "score a checkpoint on a COCO file"),
-    "compare": (run_compare, "compare the scores of two runs"),
-    "predict": (run_predict, "find keypoints in images"),
+    "report": (run_report, "the page of an evaluation, made again"),
+    "compare": (run_compare, "compare the scores of runs"),
+    "cross-validate": (run_cross_validate, "train and score on folds or groups"),
+    "predict": (run_predict, "find keypoints in images, videos or a camera"),
+    "explain": (run_explain, "what a model looks at, per keypoint"),
     "convert": (run_convert, "labels of another tool to COCO, and back"),
     "doctor": (run_doctor, "look for faults in a data set, and what settings cost"),
     "browse": (run_browse, "one HTML page to look through a data set"),
@@ -173,5 +82,5 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "merge": (run_merge, "several data sets in one file"),
     "demo": (run_demo, "draw a data set, train, score and predict"),
     "backbones": (run_backbones, "list the backbones"),
-    "benchmark": (run_benchmark, "measure size, speed and memory of backbones"),
+    "benchmark": (run_benchmark, "measure the speed of backbones, of a checkpoint or of metrics"),
 }

@@ -44,7 +44,7 @@ def run(output: Path, seed: int) -> dict[str, float]:
     print(f"pictures: {predicted.output / 'overlays'}")
     print(f"model: {result.last_checkpoint}")
     seconds = time.monotonic() - start
-    print(f"AP@2px {values['ap@2px']:.3f} on {len(predicted.predictions)} unseen images, {seconds:.0f} s")
+    print(f"AP@2px {values['ap@2px']:.3f} on {predicted.n_images} unseen images, {seconds:.0f} s")
     return values
 
 

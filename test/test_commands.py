@@ -201,7 +201,7 @@ def test_predict_exits_with_one_when_an_image_was_skipped(
     (tmp_path / "photos" / "bad.png").write_text("no image")
     argv = ["predict", "--checkpoint", str(tiny_checkpoint), "--source", str(tmp_path / "photos")]
     assert main([*argv, "--output", str(tmp_path / "out"), "--accelerator", "cpu"]) == 1
-    assert "1 images could not be read" in capsys.readouterr().err
+    assert "1 image could not be read" in capsys.readouterr().err
 
 
 def test_eval_prints_a_table_and_writes_beside_the_run(

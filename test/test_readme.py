@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # What keeps a command of the README short here; the two of its ```bash blocks are what .ci/run does.
-SHORT = {"train": ["--max_epochs", "1", "--accelerator", "cpu", "--num_workers", "0"]}
+QUICK = ["--max_epochs", "1", "--accelerator", "cpu", "--num_workers", "0"]
+SHORT = {"train": QUICK, "cross-validate": QUICK}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -39,6 +40,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for index, path in enumerate(sorted((tmp_path / "photos").glob("*.png"))):
         cv2.imwrite(str(path.with_name(f"{index}.jpg")), cv2.imread(str(path)))
     shutil.copy(path, tmp_path / "photo.png")
+    writer = cv2.VideoWriter(str(tmp_path / "recording.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 64))
+    for _ in range(3):
+        writer.write(np.full((64, 64, 3), 90, np.uint8))
+    writer.release()
     video = tmp_path / "my_project" / "labeled-data" / "video"
     video.mkdir(parents=True)
     cv2.imwrite(str(video / "img0.png"), np.zeros((20, 30, 3), np.uint8))
@@ -61,6 +66,11 @@ def test_commands_run_in_order(workplace: Path) -> None:
     assert "oks_ap" in (workplace / "runs/people/eval/metrics.json").read_text()
     assert (workplace / "predictions/predictions.csv").is_file()
     assert (workplace / "data/mouse/annotations.json").is_file()
+    assert (workplace / "runs/my_run/eval/report.html").stat().st_size > 10_000
+    assert (workplace / "runs/folds/scores.png").is_file()
+    assert len(json.loads((workplace / "recording/predictions.json").read_text())["predictions"]) == 3
+    assert (workplace / "recording/overlay.mp4").is_file()
+    assert (workplace / "explanations/explanations.json").is_file()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
