@@ -221,7 +221,6 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(checkpoint: Path, tmp_path:
         "--batch_size",
         "4",
         "--coco",
-        "results",
     ]
     flags += ["--accelerator", "cpu", "--no-overlays", "--confidence_threshold", "0"]
     command = [sys.executable, "-c", PROGRAM, *flags, "--output"]
