@@ -243,5 +243,5 @@ def test_a_killed_run_leaves_whole_files_and_goes_on(checkpoint: Path, tmp_path:
         with partial.open("ab") as file:
             file.write(b'{"index": 99, "le')  # what a kill in the middle of a write leaves
     last = subprocess.run([*command, str(out)], check=True, env=environment, capture_output=True, text=True)
-    assert "120 images" in last.stdout
+    assert "120 frames" in last.stdout
     assert contents(out) == contents(tmp_path / "whole")
