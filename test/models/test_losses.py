@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.losses import channel_means, pixel_entropy, pixel_loss
+from reference.losses import channel_losses, channel_means, pixel_entropy
 from torch import Tensor, nn
 
 from keypoint_detection.models.backbones.unet import Unet
-from keypoint_detection.models.losses import LOSSES, entropy_floor, foreground_weight
+from keypoint_detection.models.losses import LOSSES, entropy_floor, foreground_weight, peak_pixels
 from keypoint_detection.utils.heatmap import generate_heatmaps
 
 NAMES = LOSSES.names()
@@ -36,10 +36,8 @@ def array(values: Tensor | None) -> np.ndarray | None:
 @settings(max_examples=15, deadline=None)
 def test_equals_slow_reference(name: str, seed: int, weighted: bool) -> None:
     logits, target, weight = maps(seed, weighted)
-    values = np.vectorize(lambda logit, t: pixel_loss(name, logit, t))(logits.double(), target.double())
-    assert LOSSES[name](logits, target, weight).tolist() == pytest.approx(
-        channel_means(values, array(weight)), rel=1e-4, abs=1e-6
-    )
+    expected = channel_losses(name, logits.double().numpy(), target.double().numpy(), array(weight))
+    assert LOSSES[name](logits, target, weight).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 @given(seed=st.integers(0, 9999), weighted=st.booleans())
@@ -54,7 +52,15 @@ def test_entropy_floor_equals_slow_reference(seed: int, weighted: bool) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("BCE", math.log(2)), ("MSE", 0.0), ("SmoothL1", 0.0)],
+    # Focal: all four pixels are equal, so all are peaks: 23 (1 / 2)^2 ln 2
+    [
+        ("BCE", math.log(2)),
+        ("MSE", 0.0),
+        ("SmoothL1", 0.0),
+        ("AdaptiveWing", 0.0),
+        ("KL", 0.0),
+        ("Focal", 23 * 0.25 * math.log(2)),
+    ],
 )
 def test_by_hand_at_a_half(name: str, expected: float) -> None:
     half = torch.full((1, 1, 2, 2), 0.5)
@@ -67,18 +73,76 @@ def test_by_hand_on_background() -> None:
     assert float(LOSSES["BCE"](zero, zero)) == pytest.approx(0.693147, abs=1e-5)
     assert float(LOSSES["MSE"](zero, zero)) == pytest.approx(28 * 0.25)
     assert float(LOSSES["SmoothL1"](zero, zero)) == pytest.approx(28 * 0.45)
+    assert float(LOSSES["Focal"](zero, zero)) == pytest.approx(23 * 0.25 * 0.693147, rel=1e-5)
+    # |d| = 1 / 2 is where the line begins: 14 ln(1 + 0.5^2.1) = 14 ln 1.233258
+    assert float(LOSSES["AdaptiveWing"](zero, zero)) == pytest.approx(2.88 * 2.93522, rel=1e-4)
+    assert float(LOSSES["KL"](zero, zero)) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_by_hand_at_a_peak() -> None:
+    one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    assert float(LOSSES["Focal"](zero, one)) == pytest.approx(23 * 0.25 * 0.693147, rel=1e-5)
+    # -log(1 / 2) - 1 + 1 / 2
+    assert float(LOSSES["KL"](zero, one)) == pytest.approx(0.193147, abs=1e-5)
+    # |d| = 3 / 4 with a power of 1.1: A = 14 1.1 0.5^0.1 / (1 + 0.5^1.1) = 9.7976; 14 ln(1.466517) = 5.3605
+    quarter = torch.full((1, 1, 1, 1), 0.25).logit()
+    assert float(LOSSES["AdaptiveWing"](quarter, one)) == pytest.approx(
+        2.88 * 21 * (9.7976 * 0.25 + 5.3605), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "Focal"])
 def test_the_target_is_the_minimum(name: str) -> None:
+    """The focal loss is another matter: its best answer is 1 at a peak, and 0 elsewhere."""
     target = torch.rand(2, 3, 4, 4) * 0.98 + 0.01
     logits = target.logit().requires_grad_()
     least = LOSSES[name](logits, target)
     least.sum().backward()
     assert logits.grad is not None
-    assert logits.grad.abs().max() < 1e-5
+    if name != "AdaptiveWing":  # at a peak it has a kink there: rounding decides which way it pulls
+        assert logits.grad.abs().max() < 1e-5
     assert (LOSSES[name](logits.detach() + 0.3, target) > least).all()
     assert (LOSSES[name](logits.detach() - 0.3, target) > least).all()
+
+
+def test_focal_wants_a_one_at_each_peak_and_nothing_elsewhere() -> None:
+    points = torch.tensor([[3.2, 4.4], [9.0, 6.5]]).view(1, 1, 2, 2)
+    target = generate_heatmaps(points, torch.full((1, 1, 2), 2), (12, 14), 1.5)
+    perfect = torch.where(peak_pixels(target), 20.0, -20.0)
+    assert float(LOSSES["Focal"](perfect, target)) < 1e-6
+    # beside a peak, a wrong 1 costs (1 - t)^4 of what it costs far away
+    beside, away = perfect.clone(), perfect.clone()
+    beside[0, 0, 4, 4], away[0, 0, 11, 0] = 20.0, 20.0
+    share = float(LOSSES["Focal"](beside, target)) / float(LOSSES["Focal"](away, target))
+    assert share == pytest.approx(float((1 - target[0, 0, 4, 4]) ** 4), rel=1e-3)
+
+
+@given(x=st.floats(0, 13), y=st.floats(0, 11), sigma=st.floats(0.5, 4))
+@settings(max_examples=40, deadline=None)
+def test_the_peak_is_the_pixel_nearest_to_the_keypoint(x: float, y: float, sigma: float) -> None:
+    target = generate_heatmaps(torch.tensor([[[[x, y]]]]), torch.full((1, 1, 1), 2), (12, 14), sigma)
+    rows, columns = torch.where(peak_pixels(target)[0, 0])
+    distances = (torch.arange(12)[:, None] - y).square() + (torch.arange(14) - x).square()
+    assert len(rows) in (1, 2, 4)
+    assert distances[rows, columns].tolist() == pytest.approx([float(distances.min())] * len(rows), abs=1e-4)
+
+
+def test_halfway_between_pixels_all_of_the_nearest_are_peaks() -> None:
+    target = generate_heatmaps(torch.tensor([[[[3.5, 4.5]]]]), torch.full((1, 1, 1), 2), (9, 9), 2.0)
+    assert torch.nonzero(peak_pixels(target)[0, 0]).tolist() == [[4, 3], [4, 4], [5, 3], [5, 4]]
+    assert not peak_pixels(torch.zeros(1, 1, 4, 4)).any()
+
+
+@pytest.mark.parametrize("n_points", [0, 1, 3])
+def test_kl_pins_the_level_of_maps_with_any_number_of_keypoints(n_points: int) -> None:
+    points = torch.tensor([[3.2, 4.4], [9.0, 6.5], [6.1, 9.9]])[:n_points].view(1, 1, n_points, 2)
+    target = generate_heatmaps(points, torch.full((1, 1, n_points), 2), (12, 14), 1.5)
+    target = target.clamp(1e-6, 1 - 1e-6)
+    at_target = float(LOSSES["KL"](target.logit(), target))
+    half = float(LOSSES["KL"]((target / 2).logit(), target))
+    assert at_target == pytest.approx(0, abs=1e-6)
+    # the same shape at half the height: T (log 2 - 1 + 1 / 2)
+    assert half == pytest.approx(float(target.mean()) * (math.log(2) - 0.5), abs=1e-6)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -172,6 +236,30 @@ def test_unknown_loss_names_the_nearest() -> None:
 def test_foreground_weight() -> None:
     weight = foreground_weight(torch.tensor([0.0, 0.5, 1.0]), gain=10.0)
     assert weight.tolist() == [1.0, 6.0, 11.0]
+
+
+def initial_slope(name: str, target: float) -> float:
+    """Return the gradient of a loss with respect to one logit at the start."""
+    logit = torch.full((1, 1, 1, 1), INITIAL_LOGIT, requires_grad=True)
+    LOSSES[name](logit, torch.full((1, 1, 1, 1), target)).sum().backward()
+    assert logit.grad is not None
+    return float(logit.grad)
+
+
+@pytest.mark.parametrize("name", ["AdaptiveWing", "KL", "MSE"])
+def test_the_background_starts_with_the_gradient_of_cross_entropy(name: str) -> None:
+    assert initial_slope(name, 0.0) / initial_slope("BCE", 0.0) == pytest.approx(1, rel=0.02)
+
+
+def test_a_peak_of_the_focal_loss_starts_with_the_pull_of_cross_entropy() -> None:
+    target = generate_heatmaps(torch.tensor([[[[15.2, 16.4]]]]), torch.full((1, 1, 1), 2), (32, 32), 2.0)
+    pulls = []
+    for name in ("BCE", "Focal"):
+        logits = torch.full((1, 1, 32, 32), INITIAL_LOGIT, requires_grad=True)
+        (LOSSES[name](logits, target) - LOSSES[name](logits, torch.zeros_like(target))).sum().backward()
+        assert logits.grad is not None
+        pulls.append(float(logits.grad.sum()))
+    assert pulls[1] / pulls[0] == pytest.approx(1, rel=0.03)
 
 
 @pytest.mark.parametrize(("target", "ratio"), [(0.0, 1.0), (1.0, 21.0)])
