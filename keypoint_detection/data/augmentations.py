@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 
 import cv2
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from keypoint_detection.data.image_warp import warp_colors
 from keypoint_detection.geometry import (
     Affine,
     compose,
@@ -18,7 +19,6 @@ from keypoint_detection.geometry import (
     similarity_affine,
     transform_points,
     vertical_flip_affine,
-    warp_image,
 )
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
@@ -83,6 +83,36 @@ class AugmentationConfig:
                 raise ValueError(f"{field.name}: expected a number from {low:g} to {high:g}, got {value}")
 
 
+@dataclass(frozen=True)
+class ValueChange:
+    """Hold how the values of an image change; the defaults change nothing.
+
+    Attributes:
+        is_colored: False leaves out the next four.
+        gain: Factor on every value.
+        offset: Added to every value, grey levels of 255.
+        saturation: As in `color_matrix`, RGB only.
+        hue_degrees: As in `color_matrix`, RGB only.
+        blur_sigma_px: Sigma of a Gaussian blur, 0 for none.
+        noise_std: Standard deviation of white noise in grey levels, 0 for none.
+    """
+
+    is_colored: bool = False
+    gain: float = 1.0
+    offset: float = 0.0
+    saturation: float = 1.0
+    hue_degrees: float = 0.0
+    blur_sigma_px: float = 0.0
+    noise_std: float = 0.0
+
+    def matrix(self, n_channels: int) -> NDArray[np.float64]:
+        """Return what happens to the colours as `[c, c + 1]`, a matrix and an offset."""
+        linear = self.gain * np.eye(n_channels)
+        if n_channels == 3:
+            linear = self.gain * color_matrix(self.saturation, self.hue_degrees)
+        return np.column_stack([linear, np.full(n_channels, self.offset)])
+
+
 class Augmenter:
     """Change images at random, and say by which affine, so that keypoints can follow."""
 
@@ -119,11 +149,25 @@ class Augmenter:
             The new image `[to_h, to_w, c]`, uint8, and the affine from pixels of `image` to pixels of the
             frame.
         """
-        affine = self.random_affine((image.shape[0], image.shape[1]), to_hw, generator, base=base)
+        image_hw = (image.shape[0], image.shape[1])
+        affine = self.draw_affine(image_hw, to_hw, generator, points, base=base)
+        return self.change_values(warp_colors(image, affine, to_hw), generator), affine
+
+    def draw_affine(
+        self,
+        from_hw: tuple[int, int],
+        to_hw: tuple[int, int],
+        generator: Generator,
+        points: NDArray[np.floating] | None = None,
+        *,
+        base: Affine | None = None,
+    ) -> Affine:
+        """Draw the whole map of a call, with the points kept in the frame."""
+        affine = self.random_affine(from_hw, to_hw, generator, base=base)
         margin_xy = generator.uniform(0.0, _LARGEST_MARGIN) * np.array(to_hw[::-1])
         if generator.random() < self.config.keep_keypoints and points is not None and len(points):
             affine = shift_into_frame(affine, points, to_hw, margin_xy)
-        return self.change_values(warp_image(image, affine, to_hw), generator), affine
+        return affine
 
     def random_affine(
         self,
@@ -157,26 +201,35 @@ class Augmenter:
 
     def change_values(self, image: NDArray[np.uint8], generator: Generator) -> NDArray[np.uint8]:
         """Change colours, blur and add noise, each with its probability; `[h, w, c]` uint8 in and out."""
-        config = self.config
-        if generator.random() < config.color_probability:
-            image = self._change_colors(image, generator)
-        if generator.random() < config.blur_probability * config.color:
-            image = blur(image, generator.uniform(*config.blur_sigma_px))
-        if generator.random() < config.noise_probability * config.color:
-            image = add_noise(image, generator.uniform(*config.noise_std), generator)
+        change = self.draw_values(generator)
+        if change.is_colored:
+            if image.shape[2] == 3:
+                matrix = change.gain * color_matrix(change.saturation, change.hue_degrees)
+                image = map_colors(image, matrix, change.offset)
+            else:
+                image = map_values(image, change.gain, change.offset)
+        if change.blur_sigma_px > 0:
+            image = blur(image, change.blur_sigma_px)
+        if change.noise_std > 0:
+            image = add_noise(image, change.noise_std, generator)
         return image
 
-    def _change_colors(self, image: NDArray[np.uint8], generator: Generator) -> NDArray[np.uint8]:
-        config = self.config
-        brightness, contrast, saturation, hue_degrees = (
-            _around_zero(generator, strength * config.color)
-            for strength in (config.brightness, config.contrast, config.saturation, config.hue_degrees)
-        )
-        # contrast leaves the middle grey where it is
-        gain, offset = 1 + contrast, 255 * brightness - _MIDDLE_GREY * contrast
-        if image.shape[2] == 3:
-            return map_colors(image, gain * color_matrix(1 + saturation, hue_degrees), offset)
-        return map_values(image, gain, offset)
+    def draw_values(self, generator: Generator) -> ValueChange:
+        """Draw how colours change, and whether blur and noise come on top."""
+        config, change = self.config, ValueChange()
+        if generator.random() < config.color_probability:
+            brightness, contrast, saturation, hue_degrees = (
+                _around_zero(generator, strength * config.color)
+                for strength in (config.brightness, config.contrast, config.saturation, config.hue_degrees)
+            )
+            # contrast leaves the middle grey where it is
+            offset = 255 * brightness - _MIDDLE_GREY * contrast
+            change = ValueChange(True, 1 + contrast, offset, 1 + saturation, hue_degrees)
+        if generator.random() < config.blur_probability * config.color:
+            change = replace(change, blur_sigma_px=generator.uniform(*config.blur_sigma_px))
+        if generator.random() < config.noise_probability * config.color:
+            change = replace(change, noise_std=generator.uniform(*config.noise_std))
+        return change
 
 
 def shift_into_frame(
@@ -233,7 +286,9 @@ def blur(image: NDArray[np.uint8], sigma_px: float) -> NDArray[np.uint8]:
 def add_noise(image: NDArray[np.uint8], std: float, generator: Generator) -> NDArray[np.uint8]:
     """Add white normal noise of `std` grey levels, independent for every value of `[h, w, c]`; clip."""
     noise_by_byte = np.rint(_NORMAL_QUANTILES * std).astype(np.int16)
-    noise = cv2.LUT(generator.integers(0, 256, image.shape, dtype=np.uint8), noise_by_byte)
+    # eight bytes to a number cost less than half of a byte each
+    numbers = generator.integers(0, 2**64, (image.size + 7) // 8, dtype=np.uint64)
+    noise = cv2.LUT(numbers.view(np.uint8)[: image.size].reshape(image.shape), noise_by_byte)
     noisy = cv2.add(image, noise.reshape(image.shape), dtype=cv2.CV_8U)
     return noisy.reshape(image.shape).astype(np.uint8, copy=False)
 

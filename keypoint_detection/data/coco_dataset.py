@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,14 +11,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from keypoint_detection.data.augmentations import Augmenter
+from keypoint_detection.data.augmentations_device import DeviceChange, change_arrays, stack_changes
 from keypoint_detection.data.channels import Channels, parse_channels
+from keypoint_detection.data.coco_dataset_images import TableImages, channels_first, stack_images
+from keypoint_detection.data.coco_dataset_samples import one_per_row, spans
 from keypoint_detection.data.coco_dataset_table import KeypointTable, read_table
-from keypoint_detection.data.imageloader import ImageError, ImageLoader
+from keypoint_detection.data.image_cache import ImageCache
 from keypoint_detection.data.instance_crops import InstanceCrops
 from keypoint_detection.geometry import (
-    PAD_VALUE,
     Affine,
     box_affine,
+    compose,
+    identity_affine,
     invert,
     is_inside,
     letterbox_affine,
@@ -49,6 +52,7 @@ class Batch(TypedDict):
             box, else NaN.
         box: per image float32 `[instances, 4]`, (x, y, width, height) in the original, NaN where missing.
         crowd_box: per image float32 `[r, 4]`, likewise, the crowd regions of the whole image.
+        change: What is still to be done to the images on their device, where augmentation is done there.
     """
 
     image: Tensor
@@ -64,6 +68,7 @@ class Batch(TypedDict):
     area: list[Tensor]
     box: list[Tensor]
     crowd_box: list[Tensor]
+    change: NotRequired[DeviceChange]
 
 
 class COCOKeypointsDataset(Dataset[dict[str, Any]]):
@@ -78,7 +83,8 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
         n_channels_in: int = 3,
         augmenter: Augmenter | None = None,
         image_ids: Iterable[int] | None = None,
-        cache_bytes: int = 0,
+        cache: ImageCache | None = None,
+        changes_on_device: bool = False,
         crops: InstanceCrops | None = None,
         lengths: NDArray[np.floating] | None = None,
         sigmas: NDArray[np.floating] | None = None,
@@ -92,7 +98,9 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
             n_channels_in: 1 for grey, 3 for RGB; any other number must be that of the files.
             augmenter: Changes every sample at random; None changes nothing.
             image_ids: Only these images, in this order; None takes all.
-            cache_bytes: Memory of each process for decoded images.
+            cache: Keeps decoded images for all processes, see `cached_frame`; None decodes them every time.
+            changes_on_device: Only draw what the augmenter changes, as `change` of a batch, for
+                `change_images` to do it; the keypoints are moved already.
             crops: One sample per crop instead of per image, scaled to `image_size`, with the keypoints of its
                 own instance alone.
             lengths: `[m]`, a length in original pixels per instance of the table, for `keypoint_length`.
@@ -109,15 +117,24 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
         self.image_size, self.augmenter, self.crops = image_size, augmenter, crops
         if crops is not None and (image_size is None or image_ids is not None):
             raise ValueError("crops: expected an image_size such as (256, 192) for them and no image_ids")
-        self._rows, self._instances, self._points = _spans(self.table, image_ids, crops)
-        self._loader = ImageLoader(n_channels_in, cache_bytes=cache_bytes)
-        self._latest: tuple[int, NDArray[np.uint8]] | None = None
+        if crops is not None and changes_on_device:
+            raise ValueError(
+                "augment_device gpu: expected whole images, as a crop does not show what a rotation brings "
+                "in; leave it out with --input_mode instance"
+            )
+        self._rows, self._instances, self._points = spans(self.table, image_ids, crops)
+        self._changes_on_device = changes_on_device
+        self._images = TableImages(self.table, n_channels_in)
+        if cache is not None:
+            zoom = None if augmenter is None or changes_on_device else augmenter.config.scale
+            self._images.use_cache(cache, self._rows, None if crops is not None else image_size, zoom)
+        self._latest: tuple[int, NDArray[np.uint8], Affine] | None = None
         names = self.table.names
         self._feeds = np.array([[name in channel for name in names] for channel in self.channels], bool)
         swap = augmenter.swap if augmenter is not None else {}
         self._mirrored_name = np.array([names.index(swap.get(name, name)) for name in names], np.int64)
-        self._lengths = _one_each("lengths", lengths, len(self.table.area))
-        self._sigmas = _one_each("sigmas", sigmas, len(names))
+        self._lengths = one_per_row("lengths", lengths, len(self.table.area))
+        self._sigmas = one_per_row("sigmas", sigmas, len(names))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -126,6 +143,13 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
     def image_ids(self) -> list[int]:
         """Return the COCO id of the image of each sample."""
         return self.table.image_ids[self._rows].tolist()
+
+    @property
+    def sizes_hw(self) -> NDArray[np.int64]:
+        """Return height and width in the network's frame of each sample, `[n, 2]`."""
+        if self.image_size is None:
+            return self.table.image_hw[self._rows]
+        return np.tile(np.array(self.image_size, np.int64), (len(self), 1))
 
     def file_name(self, image_id: int) -> str:
         """Return the path of an image as the COCO file has it."""
@@ -144,7 +168,7 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
         position, seed = index if isinstance(index, tuple) else (index, None)
         row = int(self._rows[position])
         instances, points = slice(*self._instances[position]), slice(*self._points[position])
-        image, to_input = self._to_input(self._load(row), position, seed)
+        image, to_input, further = self._to_input(row, position, seed)
         input_hw = (image.shape[0], image.shape[1])
         return {
             "image": channels_first(image),
@@ -156,38 +180,52 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
             "area": self.table.area[instances],
             "box": self.table.box[instances],
             "crowd_box": self.table.crowd_box[slice(*self.table.first_crowd[row : row + 2])],
+            **further,
         }
 
-    def _load(self, row: int) -> NDArray[np.uint8]:
-        if self._latest is not None and self._latest[0] == row:
-            return self._latest[1]
-        image = self._loader(self.table.image_path(row))
-        height, width = self.table.image_hw[row].tolist()
-        if image.shape[:2] != (height, width):
-            raise ImageError(
-                f"expected {self.table.image_path(row)} to have width x height {width}x{height} as "
-                f"{self.table.json_path} says, got {image.shape[1]}x{image.shape[0]} (turned as its EXIF "
-                "data says, if it has any); correct one of the two"
-            )
-        if self.crops is not None:
-            self._latest = row, image  # in order, the crops of an image come one after the other
-        return image
+    def _load(self, row: int) -> tuple[NDArray[np.uint8], Affine]:
+        if self.crops is None:
+            return self._images(row)
+        if self._latest is None or self._latest[0] != row:
+            self._latest = (row, *self._images(row))  # in order, the crops of an image come after each other
+        return self._latest[1:]
 
     def _to_input(
-        self, image: NDArray[np.uint8], position: int, seed: int | None
-    ) -> tuple[NDArray[np.uint8], Affine]:
-        """Return the image or its crop in the network's frame, and the affine into it."""
-        image_hw = (image.shape[0], image.shape[1])
-        input_hw = self.image_size or image_hw
-        if self.crops is None:
-            base = letterbox_affine(image_hw, input_hw)
-        else:
-            base = box_affine(self.crops.box[position], input_hw, self.crops.padding)
+        self, row: int, position: int, seed: int | None
+    ) -> tuple[NDArray[np.uint8], Affine, dict[str, Any]]:
+        """Return the image in the network's frame, the affine from the file into it, and further keys."""
         if self.augmenter is None:
-            return warp_image(image, base, input_hw), base
-        drawn = int(torch.randint(2**62, ())) if seed is None else seed
+            return *self._unchanged(row, position), {}
+        generator = np.random.default_rng(int(torch.randint(2**62, ())) if seed is None else seed)
         points = self.table.xy[slice(*self._points[position])]
-        return self.augmenter(image, input_hw, np.random.default_rng(drawn), points, base=base)
+        if self._changes_on_device:
+            image, base = self._unchanged(row, position)
+            hw, points = (image.shape[0], image.shape[1]), transform_points(base, points)
+            affine = self.augmenter.draw_affine(hw, hw, generator, points, base=identity_affine())
+            values, noise_seed = self.augmenter.draw_values(generator), int(generator.integers(2**62))
+            change = change_arrays(affine, values, image.shape[2], noise_seed)
+            return image, compose(base, affine), {"change": change}
+        image, to_loaded = self._load(row)
+        input_hw, base = self._frame(row, position)
+        if not (is_whole := np.array_equal(to_loaded, identity_affine())):
+            base, points = compose(invert(to_loaded), base), transform_points(to_loaded, points)
+        image, affine = self.augmenter(image, input_hw, generator, points, base=base)
+        return image, affine if is_whole else compose(to_loaded, affine), {}
+
+    def _unchanged(self, row: int, position: int) -> tuple[NDArray[np.uint8], Affine]:
+        image, to_loaded = self._load(row)
+        if not np.array_equal(to_loaded, identity_affine()):
+            return image, to_loaded  # cached as the network takes it
+        input_hw, base = self._frame(row, position)
+        return warp_image(image, base, input_hw), base
+
+    def _frame(self, row: int, position: int) -> tuple[tuple[int, int], Affine]:
+        """Return height and width of the network's frame, and the affine from the file without any change."""
+        height, width = self.table.image_hw[row].tolist()
+        input_hw = self.image_size or (height, width)
+        if self.crops is None:
+            return input_hw, letterbox_affine((height, width), input_hw)
+        return input_hw, box_affine(self.crops.box[position], input_hw, self.crops.padding)
 
     def _keypoints(self, points: slice, to_input: Affine, input_hw: tuple[int, int]) -> dict[str, NDArray]:
         """Return what `Batch` says of points of the table, by channel."""
@@ -229,7 +267,7 @@ def channels_of(table: KeypointTable, channels: str | Channels | None) -> Channe
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
     """Return a batch of samples of `COCOKeypointsDataset`, padded to its largest image and keypoint list."""
-    return Batch(
+    batch = Batch(
         image=stack_images([sample["image"] for sample in samples]),
         keypoints=_stack_channels(samples, "keypoints", np.nan),
         visibility=_stack_channels(samples, "visibility", 0),
@@ -244,20 +282,9 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
         box=_listed(samples, "box"),
         crowd_box=_listed(samples, "crowd_box"),
     )
-
-
-def channels_first(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a copy `[c, h, w]` of `[h, w, c]`, in less than half the time that a transposed copy takes."""
-    return np.stack(cv2.split(image)).astype(np.uint8, copy=False)
-
-
-def stack_images(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Stack `[c, h, w]` images; smaller ones are padded at the right and the bottom with `PAD_VALUE`."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    stacked = np.full((len(images), images[0].shape[0], height, width), PAD_VALUE, np.uint8)
-    for row, image in enumerate(images):
-        stacked[row, :, : image.shape[1], : image.shape[2]] = image
-    return torch.from_numpy(stacked)
+    if "change" in samples[0]:
+        batch["change"] = stack_changes([sample["change"] for sample in samples])
+    return batch
 
 
 def _stack_channels(samples: Sequence[Mapping[str, Any]], key: str, padding: float) -> Tensor:
@@ -271,24 +298,3 @@ def _stack_channels(samples: Sequence[Mapping[str, Any]], key: str, padding: flo
 
 def _listed(samples: Sequence[Mapping[str, Any]], key: str) -> list[Tensor]:
     return [torch.from_numpy(sample[key].copy()) for sample in samples]
-
-
-def _spans(
-    table: KeypointTable, image_ids: Iterable[int] | None, crops: InstanceCrops | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return of s samples the image row `[s]`, and first and last + 1 instance and point, `[s, 2]` each."""
-    if crops is not None:
-        found = crops.instance < 0
-        instances = np.where(found[:, None], 0, crops.instance[:, None] + [0, 1])
-        return crops.row, instances, np.searchsorted(table.instance, instances)
-    rows = np.arange(len(table.image_ids)) if image_ids is None else table.rows_of(image_ids)
-    edges = rows[:, None] + [0, 1]
-    return rows, table.first_instance[edges], table.first_point[edges]
-
-
-def _one_each(name: str, values: NDArray[np.floating] | None, count: int) -> NDArray[np.float32]:
-    if values is None:
-        return np.full(count, np.nan, np.float32)
-    if np.shape(values) != (count,):
-        raise ValueError(f"{name}: expected {count} numbers, got an array of shape {np.shape(values)}")
-    return np.asarray(values, np.float32)

@@ -14,10 +14,12 @@ from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from keypoint_detection.data.augmentations import AugmentationConfig, Augmenter
+from keypoint_detection.data.augmentations_device import change_images
 from keypoint_detection.data.channels import Channels, channel_name
 from keypoint_detection.data.coco_dataset import COCOKeypointsDataset, channels_of
 from keypoint_detection.data.coco_dataset_table import KeypointTable, read_table
 from keypoint_detection.data.datamodule_loaders import make_dataloader
+from keypoint_detection.data.image_cache import CacheKind, open_cache
 from keypoint_detection.data.instance_crops import label_crops
 from keypoint_detection.data.splits import random_split
 
@@ -58,7 +60,11 @@ class KeypointsDataModule(LightningDataModule):
         augment_train: bool = False,
         augmentation: AugmentationConfig | None = None,
         symmetric_keypoints: Sequence[Sequence[str]] | None = None,
-        image_cache_bytes: int = 0,
+        cache: CacheKind = "off",
+        cache_bytes: int = 2 * 10**9,
+        cache_dir: str | Path | None = None,
+        prefetch: int = 2,
+        augment_device: str = "cpu",
         input_mode: str = "image",
         box_padding: float = 1.25,
         sigmas: Mapping[str, float] | None = None,
@@ -83,7 +89,11 @@ class KeypointsDataModule(LightningDataModule):
             augmentation: Strengths; None takes the defaults.
             symmetric_keypoints: Pairs of names that a mirror exchanges; None takes those that the category of
                 the file declares, or else finds them from the names.
-            image_cache_bytes: Memory of each loader process for decoded images.
+            cache: Where decoded images are kept for all processes: `"ram"`, `"disk"` or `"off"`.
+            cache_bytes: Most bytes of them.
+            cache_dir: Folder of the cache; None takes that of `image_cache.default_folder`.
+            prefetch: Batches that each loader process prepares ahead.
+            augment_device: `"cpu"` augments in the loader processes, `"gpu"` where the model is.
             input_mode: `"image"` for whole images, `"instance"` for a crop of every labelled instance; the
                 split is one of images all the same.
             box_padding: Each box is enlarged by this factor for its crop, at least 0.5.
@@ -102,38 +112,55 @@ class KeypointsDataModule(LightningDataModule):
         _check_input(input_mode, image_size, box_padding)
         self._box_padding = box_padding if input_mode == "instance" else None
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self._prefetch, self._augments_on_device = prefetch, augment_device == "gpu"
         self._json_dataset_img_size = json_dataset_img_size
         self._sample_options: dict[str, Any] = {
             "image_size": image_size and (image_size[0], image_size[1]),
             "n_channels_in": n_channels_in,
-            "cache_bytes": image_cache_bytes,
+            "cache": open_cache(cache, cache_bytes, cache_dir),
         }
         table = self._read(json_dataset_path)
         self.keypoint_names, self.symmetry, self.skeleton = table.names, table.symmetry, table.skeleton
         self.channels = channels_of(table, keypoint_channel_configuration)
         check_learnable(table, self.channels)
         targets = _targets(table, sigmas, lengths)
-        train_ids, validation = None, None
-        if json_validation_dataset_path is not None:
-            other = self._read(json_validation_dataset_path)
-            validation = self._dataset(other, _targets(other, sigmas, lengths))
-        elif validation_split_ratio != 0:
+        train_ids, held_out = None, None
+        if json_validation_dataset_path is None and validation_split_ratio != 0:
             train_ids, held_out = random_split(table.image_ids.tolist(), validation_split_ratio, seed)
-            validation = self._dataset(table, targets, held_out)
         augmenter = None
         if augment_train:
             augmenter = self._augmenter(augmentation or AugmentationConfig(), symmetric_keypoints)
+        # The cache has room for them in this order.
         self.train_dataset = self._dataset(table, targets, train_ids, augmenter)
-        self.validation_dataset, self.test_dataset = validation, None
+        self.validation_dataset, self.test_dataset = None, None
+        if held_out is not None:
+            self.validation_dataset = self._dataset(table, targets, held_out)
+        elif json_validation_dataset_path is not None:
+            other = self._read(json_validation_dataset_path)
+            self.validation_dataset = self._dataset(other, _targets(other, sigmas, lengths))
         if json_test_dataset_path is not None:
             other = self._read(json_test_dataset_path)
             self.test_dataset = self._dataset(other, _targets(other, sigmas, lengths))
+        if self._sample_options["cache"] is not None:
+            self._sample_options["cache"].make_room()
 
     def train_dataloader(self) -> DataLoader:
         """Return the training samples, in a new order and newly augmented every epoch."""
         return make_dataloader(
-            self.train_dataset, self.batch_size, num_workers=self.num_workers, shuffle_seed=self.seed
+            self.train_dataset,
+            self.batch_size,
+            num_workers=self.num_workers,
+            shuffle_seed=self.seed,
+            sizes_hw=self.train_dataset.sizes_hw,
+            prefetch=self._prefetch,
         )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Do on the device of a batch what its augmentation still asks for, see `augmentations_device`."""
+        if isinstance(batch, dict) and "change" in batch:
+            change = batch.pop("change")
+            batch["image"] = change_images(batch["image"], batch["input_hw"], change)
+        return batch
 
     def val_dataloader(self) -> DataLoader | list:
         """Return the validation samples, or no loader."""
@@ -146,7 +173,9 @@ class KeypointsDataModule(LightningDataModule):
     def _in_order(self, dataset: COCOKeypointsDataset | None) -> DataLoader | list:
         if dataset is None:
             return []
-        return make_dataloader(dataset, self.batch_size, num_workers=self.num_workers)
+        return make_dataloader(
+            dataset, self.batch_size, num_workers=self.num_workers, prefetch=self._prefetch
+        )
 
     def _read(self, path: str | Path) -> KeypointTable:
         if self._json_dataset_img_size is not None:
@@ -170,6 +199,8 @@ class KeypointsDataModule(LightningDataModule):
                     f"data, got none in one of {count} images; give other images, or another --seed"
                 )
             chosen = {"crops": crops}
+        if augmenter is not None and self._augments_on_device:
+            chosen["changes_on_device"] = True
         options = {**self._sample_options, **targets, **chosen}
         return COCOKeypointsDataset(table, self.channels, augmenter=augmenter, **options)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypoint_detection.data.imageloader import ImageError
-from keypoint_detection.geometry import PAD_VALUE, Affine, compose, invert, warp_image
+from keypoint_detection.geometry import PAD_VALUE, Affine, compose, identity_affine, invert, warp_image
 
 Pixels = NDArray[Any]
 
@@ -101,6 +101,14 @@ def warp_pixels(pixels: Pixels, affine: Affine, to_hw: tuple[int, int]) -> Pixel
     if pixels.dtype == np.uint8:
         return warp_image(pixels, affine, to_hw)
     return _warp_16_bits(pixels, affine, to_hw)
+
+
+def warp_colors(image: NDArray[np.uint8], affine: Affine, to_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """Do as `geometry.warp_image` does, RGB in half the time: OpenCV is quickest with four channels."""
+    if image.shape[2] != 3 or (image.shape[:2] == to_hw and np.array_equal(affine, identity_affine())):
+        return warp_image(image, affine, to_hw)
+    warped = warp_image(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).astype(np.uint8, copy=False), affine, to_hw)
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB).astype(np.uint8, copy=False)
 
 
 def _continued(image_wh: tuple[int, ...], affine: Affine, to_wh: tuple[int, ...]) -> tuple[int, int]:

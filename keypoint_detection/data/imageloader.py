@@ -64,11 +64,9 @@ def load_image(path: str | Path, n_channels: int = 3) -> NDArray[np.uint8]:
 
 
 class ImageLoader:
-    """Load images of one kind, try again when reading fails for a moment, and keep some in memory."""
+    """Load images of one kind, and try again when reading fails for a moment."""
 
-    def __init__(
-        self, n_channels: int = 3, tries: int = 4, first_wait_s: float = 0.05, cache_bytes: int = 0
-    ) -> None:
+    def __init__(self, n_channels: int = 3, tries: int = 4, first_wait_s: float = 0.05) -> None:
         """Store the settings.
 
         Args:
@@ -76,27 +74,13 @@ class ImageLoader:
             tries: Attempts per file when reading fails with an OSError; a missing or corrupt file fails at
                 once.
             first_wait_s: Seconds before the second attempt; each further wait is twice as long.
-            cache_bytes: Memory for decoded images, filled first come, first kept; 0 keeps none.
         """
         self.n_channels = n_channels
         self.tries = tries
         self.first_wait_s = first_wait_s
-        self._free_bytes = cache_bytes
-        self._cache: dict[str, NDArray[np.uint8]] = {}
 
     def __call__(self, path: str | Path) -> NDArray[np.uint8]:
-        """Return the image `[h, w, n_channels]`, read-only when it is kept in memory; see `load_image`."""
-        image = self._cache.get(str(path))
-        if image is not None:
-            return image
-        image = self._load(path)
-        if image.nbytes <= self._free_bytes:
-            self._free_bytes -= image.nbytes
-            image.flags.writeable = False
-            self._cache[str(path)] = image
-        return image
-
-    def _load(self, path: str | Path) -> NDArray[np.uint8]:
+        """Return the image `[h, w, n_channels]`, see `load_image`."""
         for attempt in range(self.tries - 1):
             try:
                 return load_image(path, self.n_channels)
@@ -104,7 +88,14 @@ class ImageLoader:
                 raise
             except OSError:
                 time.sleep(self.first_wait_s * 2**attempt)
-        return load_image(path, self.n_channels)
+        try:
+            return load_image(path, self.n_channels)
+        except _PERMANENT:
+            raise
+        except OSError as error:  # of a read: it has no file name
+            raise ImageError(
+                f"cannot read {path}: {error.strerror or error}, {self.tries} times; check the disk it is on"
+            ) from None
 
 
 class _OpenCVIsSilent:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from keypoint_detection.data.coco_dataset import channels_first, stack_images
+from keypoint_detection.data.coco_dataset_images import channels_first, stack_images
 from keypoint_detection.data.imageloader import ImageLoader
 from keypoint_detection.geometry import identity_affine, invert, letterbox_affine, warp_image
 

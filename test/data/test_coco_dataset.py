@@ -273,13 +273,6 @@ def test_a_subset_keeps_its_order(ten_images: Path) -> None:
         COCOKeypointsDataset(ten_images, image_ids=[11, 99])
 
 
-def test_cached_images_stay_as_they_are(ten_images: Path) -> None:
-    cached = COCOKeypointsDataset(ten_images, augmenter=Augmenter(AugmentationConfig()), cache_bytes=10**6)
-    plain = COCOKeypointsDataset(cached.table, augmenter=cached.augmenter)
-    for seed in range(3):
-        assert np.array_equal(cached[(0, seed)]["image"], plain[(0, seed)]["image"])
-
-
 def test_a_wrong_size_in_the_file_is_named(coco_folder: CocoFolder) -> None:
     coco_folder.add(noise_image((20, 30)), [FACE])
     coco_folder.content["images"][0]["width"] = 31

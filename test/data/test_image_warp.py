@@ -7,9 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.dots import draw_dot
 
-from keypoint_detection.data.image_warp import read_pixels, warp_pixels, write_pixels
+from keypoint_detection.data.image_warp import read_pixels, warp_colors, warp_pixels, write_pixels
 from keypoint_detection.data.imageloader import ImageError, load_image
-from keypoint_detection.geometry import box_affine, letterbox_affine, resize_affine, transform_points
+from keypoint_detection.geometry import (
+    box_affine,
+    identity_affine,
+    letterbox_affine,
+    resize_affine,
+    similarity_affine,
+    transform_points,
+    warp_image,
+)
 
 HW = st.tuples(st.integers(8, 70), st.integers(8, 70))
 
@@ -119,3 +127,14 @@ def test_a_missing_file_and_other_pixels(tmp_path):
     cv2.imwrite(str(tmp_path / "a.tiff"), np.zeros((8, 8), np.float32))
     with pytest.raises(ImageError, match="got float32 pixels"):
         read_pixels(tmp_path / "a.tiff")
+
+
+@given(st.integers(0, 2**31), st.sampled_from([1, 2, 3, 4]))
+@settings(max_examples=40, deadline=None)
+def test_four_channels_at_once_change_no_value(seed: int, channels: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (37, 53, channels), dtype=np.uint8)
+    scale, degrees = rng.uniform(0.2, 2.5), rng.uniform(-180, 180)
+    affine = similarity_affine((37, 53), (41, 64), scale, degrees, (rng.uniform(-9, 9), 2.3))
+    assert np.array_equal(warp_colors(image, affine, (41, 64)), warp_image(image, affine, (41, 64)))
+    assert warp_colors(image, identity_affine(), (37, 53)) is image
