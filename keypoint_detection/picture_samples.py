@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from keypoint_detection.callbacks import ImageLogger
+from keypoint_detection.callbacks_images import ImageLogger
 from keypoint_detection.data.channels import parse_channels
 from keypoint_detection.data.coco_dataset import COCOKeypointsDataset, collate
 from keypoint_detection.data.synthetic import KINDS, draw_image, make_dataset

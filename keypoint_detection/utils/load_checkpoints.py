@@ -1,8 +1,13 @@
-"""From a file to a detector that is ready to predict."""
+"""From a file, or an artifact of wandb, to a detector that is ready to predict."""
 
+import contextlib
+import os
 import pickle
+import re
 import struct
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +68,49 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _is_detector(content: dict[str, Any]) -> bool:
     return "keypoint_channel_configuration" in content["hyper_parameters"]
+
+
+@contextlib.contextmanager
+def wandb_checkpoint(name: str) -> Iterator[Path]:
+    """Give the checkpoint of a wandb artifact as a file that lives as long as the context.
+
+    Args:
+        name: `entity/project/name:version`.
+
+    Raises:
+        ValueError: The name has another form, wandb is missing or offline, it has no such artifact for this
+            user, or the artifact holds no checkpoint.
+    """
+    flag = "--wandb_checkpoint_artifact"
+    if re.fullmatch(r"[^/:\s]+/[^/:\s]+/[^/:\s]+:[^/:\s]+", name) is None:
+        raise ValueError(
+            f"{flag}: expected entity/project/name:version, such as me/mice/model-1a2b:v3; got {name!r}"
+        )
+    other_way = "or download it once where there is a network and give the file to --init_weights"
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        mode = os.environ["WANDB_MODE"]
+        raise ValueError(f"{flag} {name} needs a network, but WANDB_MODE is {mode!r}; unset it, {other_way}")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = _download(name, folder)
+        except ImportError:
+            raise ValueError(f"{flag} needs wandb: pip install wandb") from None
+        except Exception as error:  # of wandb, of its client and of the network: they share no base
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{flag}: wandb did not give {name} ({reason}); check it, {other_way}") from None
+        if not found:
+            raise ValueError(
+                f"{flag}: {name} holds no .ckpt file; give an artifact that --log_model uploaded"
+            )
+        yield found[0]
+
+
+def _download(name: str, folder: str) -> list[Path]:
+    """Return the checkpoints of an artifact, the best one first; without any, nothing is downloaded."""
+    import wandb
+
+    artifact = wandb.Api().artifact(name)
+    if not any(entry.endswith(".ckpt") for entry in artifact.manifest.entries):
+        return []
+    found = Path(artifact.download(root=folder)).rglob("*.ckpt")
+    return sorted(found, key=lambda path: (path.stem != "best", path.stem != "model", str(path)))
