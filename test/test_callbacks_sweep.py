@@ -1,0 +1,63 @@
+import os
+from typing import Any, cast
+
+import pytest
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+
+from keypoint_detection.callbacks_sweep import TrialReport
+
+
+class FakeStrategy:
+    def reduce_boolean_decision(self, decision: bool, all: bool) -> bool:
+        assert not all, "one process decides for all"
+        return decision
+
+
+class FakeTrainer:
+    """What the callback asks of a Trainer."""
+
+    def __init__(self, metric: float | None, fn: TrainerFn = TrainerFn.FITTING) -> None:
+        self.sanity_checking, self.is_global_zero, self.should_stop = False, True, False
+        self.strategy = FakeStrategy()
+        self.state = type("State", (), {"fn": fn})
+        self.callback_metrics = {} if metric is None else {"checkpoint/validation_map": torch.tensor(metric)}
+
+
+def validate(callback: TrialReport, trainer: FakeTrainer) -> bool:
+    callback.on_validation_end(cast(Any, trainer), cast(Any, None))
+    return trainer.should_stop
+
+
+def test_each_validation_is_reported_once_and_the_answer_stops_the_training() -> None:
+    reports: list[tuple[int, float]] = []
+
+    def report(step: int, value: float) -> bool:
+        reports.append((step, value))
+        return value < 0.3
+
+    callback = TrialReport("checkpoint/validation_map", report)
+    assert not validate(callback, FakeTrainer(0.5))
+    assert not validate(callback, FakeTrainer(0.1, TrainerFn.VALIDATING)), "the closing validation is none"
+    assert not validate(callback, FakeTrainer(float("nan")))
+    resumed = TrialReport("checkpoint/validation_map", report)
+    resumed.load_state_dict(callback.state_dict())
+    assert validate(resumed, FakeTrainer(0.25))
+    assert reports == [(1, 0.5), (3, 0.25)]
+
+
+def test_a_metric_that_nothing_logs_is_named_with_the_nearest_one() -> None:
+    callback = TrialReport("checkpoint/validation_mp", lambda step, value: False)
+    with pytest.raises(ValueError, match="Did you mean 'checkpoint/validation_map'"):
+        validate(callback, FakeTrainer(0.5))
+
+
+@pytest.mark.parametrize(("parent", "ends"), [(os.getppid(), False), (None, False), (-1, True)])
+def test_a_training_ends_when_its_sweep_is_gone(parent: int | None, ends: bool) -> None:
+    callback = TrialReport("map", lambda step, value: False, parent)
+    trainer = cast(Any, FakeTrainer(0.5))
+    if ends:
+        with pytest.raises(SystemExit, match="the sweep is gone"):
+            callback.on_train_batch_end(trainer, cast(Any, None), None, None, 0)
+    else:
+        callback.on_train_batch_end(trainer, cast(Any, None), None, None, 0)
