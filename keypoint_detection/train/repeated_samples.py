@@ -1,4 +1,4 @@
-"""Tell the scores which samples a process got only to keep step with the others."""
+"""Leave out of losses and scores the samples that a process got only to keep step with the others."""
 
 from typing import Any
 
@@ -9,23 +9,31 @@ from keypoint_detection.models.scores import NUM_NEW
 
 
 class RepeatedSamples(pl.Callback):
-    """Say of every validation and test batch how many samples no other process has scored.
+    """Cut off every validation and test batch the samples that another process has scored.
 
     Processes take equally many samples: where their number is no multiple of that of the processes, the last
-    ones get the first samples again. These would count twice.
+    ones get the first samples again. These would count twice. A batch of nothing else keeps one of them, as
+    all processes have to take part, and says with `NUM_NEW` that it does not count.
     """
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Mark a validation batch."""
-        batch[NUM_NEW] = num_new(trainer.val_dataloaders, len(batch["image"]), batch_idx)
+        _mark(batch, num_new(trainer.val_dataloaders, len(batch["image"]), batch_idx))
 
     def on_test_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, *_: int
     ) -> None:
         """Mark a test batch."""
-        batch[NUM_NEW] = num_new(trainer.test_dataloaders, len(batch["image"]), batch_idx)
+        _mark(batch, num_new(trainer.test_dataloaders, len(batch["image"]), batch_idx))
+
+
+def _mark(batch: dict[str, Any], count: int) -> None:
+    """Leave the first `count` samples, at least one, in a batch."""
+    for name, part in batch.items():
+        batch[name] = part[: max(count, 1)]
+    batch[NUM_NEW] = count
 
 
 def num_new(loader: Any, batch_length: int, batch_idx: int) -> int:
