@@ -16,6 +16,7 @@ EXTRAS = {
     "sleap": ["sleap-io>=0.2"],
     "dlc": ["h5py>=3.8", "pandas>=2.2", "tables>=3.9"],
     "fast": ["faster-coco-eval>=1.6"],
+    "sweep": ["optuna>=4"],
     "tensorboard": ["tensorboard>=2.16"],
     "rich": ["rich>=13"],
     "dev": [
@@ -26,6 +27,7 @@ EXTRAS = {
         "onnx>=1.16",
         "onnxruntime>=1.19",
         "onnxscript>=0.2",
+        "optuna>=4",
         "pandas>=2.2",
         "pre-commit>=3.7",
         "pyright[nodejs]>=1.1.400",
@@ -34,6 +36,7 @@ EXTRAS = {
         "setuptools>=77",
         "sleap-io>=0.2",
         "tables>=3.9",
+        "tensorboard>=2.16",
     ],
 }
 

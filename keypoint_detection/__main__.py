@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         argv: Command and flags; default: those of the process.
 
     Returns:
-        0; 2 when the call is wrong; 1 when the work failed.
+        0; 2 when the call is wrong; 1 when the work failed; 128 + the signal when one ended a training.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -78,7 +78,7 @@ def _run(command: Callable[[list[str]], int], argv: list[str]) -> int:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {text}", file=sys.stderr)
-        return 1
+        return getattr(error, "exit_code", 1)
 
 
 if __name__ == "__main__":

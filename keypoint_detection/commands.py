@@ -20,7 +20,9 @@ from keypoint_detection.commands_doctor import run_doctor
 from keypoint_detection.commands_explain import run_explain
 from keypoint_detection.commands_predict import run_predict
 from keypoint_detection.commands_report import run_report
+from keypoint_detection.commands_reproduce import run_reproduce
 from keypoint_detection.commands_scores import run_eval
+from keypoint_detection.commands_sweep import run_sweep
 from keypoint_detection.train.cli import parse_arguments
 from keypoint_detection.train.config import config_to_yaml
 
@@ -70,6 +72,8 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "report": (run_report, "the page of an evaluation, made again"),
     "compare": (run_compare, "compare the scores of runs"),
     "cross-validate": (run_cross_validate, "train and score on folds or groups"),
+    "sweep": (run_sweep, "train with other flags each time, as the file of a sweep says"),
+    "reproduce": (run_reproduce, "repeat a run and say whether it comes out again"),
     "predict": (run_predict, "find keypoints in images, videos or a camera"),
     "explain": (run_explain, "what a model looks at, per keypoint"),
     "convert": (run_convert, "labels of another tool to COCO, and back"),

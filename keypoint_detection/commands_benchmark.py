@@ -1,57 +1,61 @@
-"""The command `benchmark`: how fast backbones, a checkpoint or the metrics are on this machine."""
+"""The command `benchmark`: how fast networks, loader, training step and metrics are on this machine."""
 
 import argparse
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keypoint_detection.command_flags import command_parser, count, size, torch_device
 from keypoint_detection.files import write_text
 from keypoint_detection.train.cli import UsageError
 
-OF_CHECKPOINT = ("batch_sizes",)
-OF_BACKBONES = ("backbones", "batch_size")
+KINDS = ("checkpoint", "metrics", "loader", "train")
+"""Flags that choose what is measured; without one it is the backbones."""
+
+FLAGS_OF = {
+    "backbones": ("backbones", "image_size", "batch_size", "output"),
+    "checkpoint": ("image_size", "batch_sizes", "output"),
+}
+"""Flags that only some of the kinds take."""
 
 
 def run_benchmark(argv: list[str]) -> int:
-    """Time the backbones, a checkpoint, or the metrics."""
+    """Time the backbones, a checkpoint, the metrics, the loader, or the training step."""
     args = _parser().parse_args(argv)
-    if args.metrics and args.checkpoint:
-        raise UsageError("argument --metrics: goes without --checkpoint; run one after the other")
-    if args.metrics:
-        return _benchmark_metrics(args.threads)
-    _check_flags(args)
-    return _benchmark_backbones(args) if args.checkpoint is None else _benchmark_checkpoint(args)
+    chosen = [name for name in KINDS if getattr(args, name)]
+    if len(chosen) > 1:
+        raise UsageError(f"argument --{chosen[0]}: goes without --{chosen[1]}; run one after the other")
+    kind = chosen[0] if chosen else "backbones"
+    for flag in ("backbones", "image_size", "batch_size", "batch_sizes", "output"):
+        if getattr(args, flag) is not None and flag not in FLAGS_OF.get(kind, ()):
+            takers = " or ".join(f"--{name}" for name, flags in FLAGS_OF.items() if flag in flags)
+            raise UsageError(f"argument --{flag}: changes nothing here; it goes with {takers}")
+    return RUNS[kind](args)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
-        "benchmark", "Measure speed on this machine: of backbones, of a checkpoint, or of the metrics."
+        "benchmark",
+        "Measure speed: of backbones, a checkpoint, the metrics, the loader or the training step.",
     )
     parser.add_argument("--backbones", help="names separated by commas; default: all")
     parser.add_argument("--checkpoint", help="time predictions with this .ckpt file instead")
     parser.add_argument("--metrics", action="store_true", help="time the metrics instead, against references")
-    parser.add_argument("--image_size", type=size, help="HxW in pixels; default: 256x256, the checkpoint's")
     parser.add_argument(
-        "--batch_size", type=count, help="images of a training step of a backbone; default: 4"
+        "--loader", action="store_true", help="time the loader instead, against one made the plain way"
     )
+    parser.add_argument(
+        "--train", action="store_true", help="time the training step instead, against bare PyTorch"
+    )
+    parser.add_argument("--image_size", type=size, help="HxW in pixels; default: 256x256, the checkpoint's")
+    parser.add_argument("--batch_size", type=count, help="images of a backbone's training step; default: 4")
     parser.add_argument(
         "--batch_sizes", type=count, nargs="+", help="images of a batch of --checkpoint; default: 1 4 16"
     )
     parser.add_argument("--threads", type=count, help="threads of PyTorch; default: as many as it takes")
     parser.add_argument("--seconds", type=count, default=3, help="time for each kind of run")
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
-    parser.add_argument(
-        "--output", help="Markdown file to write; default: backbones.md, none for --checkpoint"
-    )
+    parser.add_argument("--output", help="Markdown file to write; default: backbones.md or none")
     return parser
-
-
-def _check_flags(args: argparse.Namespace) -> None:
-    """Refuse a flag that would change nothing."""
-    unused = OF_CHECKPOINT if args.checkpoint is None else OF_BACKBONES
-    for name in unused:
-        if getattr(args, name) is not None:
-            kind = "only with" if args.checkpoint is None else "not with"
-            raise UsageError(f"argument --{name}: goes {kind} --checkpoint; leave it out")
 
 
 def _benchmark_backbones(args: argparse.Namespace) -> int:
@@ -97,15 +101,44 @@ def _show(table: str, output: str | None) -> None:
         print(f"written: {output}")
 
 
-def _benchmark_metrics(threads: int | None) -> int:
+def _benchmark_metrics(args: argparse.Namespace) -> int:
     """Print how long the metrics take and the references that they are measured against."""
-    import torch
-
     from keypoint_detection.score_benchmark import metric_rows
+
+    return _print_rows(metric_rows(), RATIO_HEADING, args.threads)
+
+
+def _benchmark_loader(args: argparse.Namespace) -> int:
+    """Print images per second of the loader, and of one made the plain way."""
+    from keypoint_detection.loader_benchmark import loader_rows
+
+    return _print_rows(loader_rows(), RATIO_HEADING, args.threads)
+
+
+def _benchmark_train(args: argparse.Namespace) -> int:
+    """Print the time and memory of the training step, and those of a bare loop."""
+    from keypoint_detection.train_benchmark import TRAIN_HEADING, train_rows
+
+    return _print_rows(train_rows(), TRAIN_HEADING, args.threads)
+
+
+def _print_rows(rows: Iterable[object], heading: str, threads: int | None) -> int:
+    import torch
 
     torch.set_num_threads(threads or torch.get_num_threads())
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; medians")
-    print(f"{'what | reference':58}{'ours':>11} {'reference':>11} {'ratio':>9}  wanted")
-    for row in metric_rows():
+    print(heading)
+    for row in rows:
         print(row, flush=True)
     return 0
+
+
+RATIO_HEADING = f"{'what | reference':58}{'ours':>11} {'reference':>11} {'ratio':>9}  wanted"
+
+RUNS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "backbones": _benchmark_backbones,
+    "checkpoint": _benchmark_checkpoint,
+    "metrics": _benchmark_metrics,
+    "loader": _benchmark_loader,
+    "train": _benchmark_train,
+}

@@ -32,9 +32,11 @@ LAYERS = {
     "metrics": 1,
     "models.losses": 1,
     "models.schedules": 1,
+    "models.optimization": 3,
     "models.point_losses": 1,
     "data.imageloader": 2,
     "data.image_warp": 2,
+    "data.image_cache": 2,
     "data.augmentations": 2,
     "data.coco_dataset": 2,
     "data.instance_lengths": 2,
@@ -51,6 +53,7 @@ LAYERS = {
     "models.attention": 3,
     "models.heads": 3,
     "models.transfer": 3,
+    "models.feature_cache": 3,
     "utils.visualization": 4,
     "utils.load_checkpoints": 4,
     "utils.init_weights": 4,
@@ -72,6 +75,8 @@ LAYERS = {
     "doctor": 4,
     "score_settings": 4,
     "score_benchmark": 4,
+    "loader_benchmark": 4,
+    "step_profile": 4,
     "benchmark": 4,
     "backbone_table": 4,
     "backbone_benchmark": 4,
@@ -94,11 +99,12 @@ PACKAGE_MARKERS = {"data", "utils", "models"}
 
 # Each of these libraries is imported in as few files as possible.
 HOMES = {
-    "albumentations": set(),
+    "albumentations": {"loader_benchmark_plain"},
     "timm": {"models.backbones.timm_encoder", "models.backbones.vit"},
-    "wandb": set(),
+    "wandb": {"utils.load_checkpoints"},
     "matplotlib": {"figures"},
     "av": {"data.video", "overlay_video"},
+    "optuna": {"train.sweep_study"},
 }
 
 

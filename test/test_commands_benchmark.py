@@ -23,10 +23,12 @@ def test_a_checkpoint_is_timed_by_batch_size(
 @pytest.mark.parametrize(
     ("flags", "fault"),
     [
-        (["--batch_sizes", "3"], "--batch_sizes: goes only with --checkpoint"),
-        (["--checkpoint", "x.ckpt", "--backbones", "Unet"], "--backbones: goes not with --checkpoint"),
-        (["--checkpoint", "x.ckpt", "--batch_size", "2"], "--batch_size: goes not with --checkpoint"),
-        (["--checkpoint", "x.ckpt", "--metrics"], "--metrics: goes without --checkpoint"),
+        (["--batch_sizes", "3"], "--batch_sizes: changes nothing here; it goes with --checkpoint"),
+        (["--checkpoint", "x.ckpt", "--backbones", "Unet"], "--backbones: changes nothing here"),
+        (["--checkpoint", "x.ckpt", "--batch_size", "2"], "--batch_size: changes nothing here"),
+        (["--loader", "--image_size", "64x64"], "it goes with --backbones or --checkpoint"),
+        (["--checkpoint", "x.ckpt", "--metrics"], "--checkpoint: goes without --metrics"),
+        (["--train", "--loader"], "--loader: goes without --train"),
         (["--checkpoint", "x.ckpt", "--batch_sizes", "0"], "expected a whole number from 1"),
     ],
 )
@@ -42,3 +44,19 @@ def test_flags_that_contradict_are_refused(
 def test_a_missing_checkpoint_is_one_line(capsys: pytest.CaptureFixture) -> None:
     assert main(["benchmark", "--checkpoint", "x.ckpt"]) == 1
     assert capsys.readouterr().err.startswith("error: no checkpoint at x.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("flag", "rows"),
+    [
+        ("--metrics", "score_benchmark.metric_rows"),
+        ("--loader", "loader_benchmark.loader_rows"),
+        ("--train", "train_benchmark.train_rows"),
+    ],
+)
+def test_rows_are_printed_as_they_come(
+    flag: str, rows: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(f"keypoint_detection.{rows}", lambda: iter(["first row", "second row"]))
+    assert main(["benchmark", flag]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == ["first row", "second row"]

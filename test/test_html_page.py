@@ -84,7 +84,11 @@ def test_blocks_hold_the_pictures_in_order(count: int) -> None:
 
 
 def test_scripts_insert_no_html_and_are_all_used() -> None:
-    assert {path.name for path in TEMPLATES.glob("*.js")} == {*BROWSE_SCRIPTS, *REPORT_SCRIPTS}
+    assert {path.name for path in TEMPLATES.glob("*.js")} == {
+        *BROWSE_SCRIPTS,
+        *REPORT_SCRIPTS,
+        "sweep_page.js",
+    }
     for script in TEMPLATES.glob("*.js"):
         text = script.read_text(encoding="utf-8")
         assert not re.search(FORBIDDEN, text), script

@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # What keeps a command of the README short here; the two of its ```bash blocks are what .ci/run does.
 QUICK = ["--max_epochs", "1", "--accelerator", "cpu", "--num_workers", "0"]
-SHORT = {"train": QUICK, "cross-validate": QUICK}
+SHORT = {"train": QUICK, "cross-validate": QUICK, "sweep": [*QUICK[2:], "--count", "1"]}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -40,6 +40,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for index, path in enumerate(sorted((tmp_path / "photos").glob("*.png"))):
         cv2.imwrite(str(path.with_name(f"{index}.jpg")), cv2.imread(str(path)))
     shutil.copy(path, tmp_path / "photo.png")
+    (tmp_path / "scripts").mkdir()
+    sweep = (ROOT / "scripts" / "sweep.yaml").read_text(encoding="utf-8")
+    (tmp_path / "scripts" / "sweep.yaml").write_text(sweep.replace("value: 60", "value: 1"), encoding="utf-8")
     writer = cv2.VideoWriter(str(tmp_path / "recording.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 64))
     for _ in range(3):
         writer.write(np.full((64, 64, 3), 90, np.uint8))
@@ -71,6 +74,8 @@ def test_commands_run_in_order(workplace: Path) -> None:
     assert len(json.loads((workplace / "recording/predictions.json").read_text())["predictions"]) == 3
     assert (workplace / "recording/overlay.mp4").is_file()
     assert (workplace / "explanations/explanations.json").is_file()
+    assert (workplace / "sweeps/first/sweep.html").is_file()
+    assert (workplace / "runs/my_run-reproduced/run.json").is_file()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
@@ -92,7 +97,7 @@ def test_the_labelling_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_worked_example_is_understood() -> None:
     """Parse it only: it takes 16 minutes and data that is not part of the project."""
-    (command,) = blocks("text")
+    command = blocks("text")[0]
     program, name, *flags = shlex.split(command)
     config, _ = parse_arguments(flags)
     assert (program, name, config.image_hw) == ("keypoint-detection", "train", (288, 384))

@@ -7,20 +7,20 @@ from typing import Any, Self
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from keypoint_detection.data.channels import channel_name, channel_skeleton
 from keypoint_detection.data.coco_dataset import Batch
+from keypoint_detection.models import optimization
 from keypoint_detection.models.backbones.backbone_factory import backbone_options as known_options
 from keypoint_detection.models.backbones.backbone_factory import create_backbone
 from keypoint_detection.models.heads import create_head
 from keypoint_detection.models.inference import decode_batch, predict_images
 from keypoint_detection.models.losses import entropy_floor
-from keypoint_detection.models.schedules import lr_factor
-from keypoint_detection.models.scores import DetectionScores
-from keypoint_detection.models.transfer import freeze, hold_still, parameter_groups, unfreeze
+from keypoint_detection.models.losses_mining import mined
+from keypoint_detection.models.scores import DetectionScores, counted_samples
+from keypoint_detection.models.transfer import freeze, hold_still, unfreeze
 from keypoint_detection.records import Prediction
 from keypoint_detection.utils.heatmap import sigma_at_epoch
 
@@ -34,6 +34,7 @@ class KeypointDetector(pl.LightningModule):
         backbone_options: Options of that backbone.
         head: `heatmap`, or `regression`: one point per channel from pooled or class-token features.
         loss_function: Name in the losses of the head; None takes its default (BCE, SmoothL1).
+        ohkm: Channels per image, those with the largest loss, that are trained on; 0: all.
         heatmap_sigma: Standard deviation of the targets in heatmap pixels.
         variable_heatmap_sigma: Sigma of the last epoch, reached linearly from epoch 10; None keeps the first.
         maximal_gt_keypoint_pixel_distances: AP thresholds in original pixels; all below 1: OKS thresholds.
@@ -50,8 +51,13 @@ class KeypointDetector(pl.LightningModule):
         skeleton: Pairs of keypoint names that a line joins in drawings.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: Decay of the weights of convolutions and linear layers.
-        warmup: Share of the run in which the learning rate rises.
-        decay_type: `cosine`, `linear` or `constant` after that.
+        warmup: Share of the run in which the learning rate rises; None: see `lr_factor`.
+        warmup_steps: The same in steps.
+        decay_type: A name in the decays, for what it does after that.
+        final_lr_share: Share of the peak learning rate at the end.
+        plateau_factor: What `plateau` multiplies the learning rate by.
+        plateau_patience: Validations without a gain that it does so after.
+        plateau_metric: `loss` or `map`: what is to gain.
         layer_decay: Factor on the learning rate per layer of the encoder, from the features to the image.
         freeze_backbone: Hold the encoder still (the whole backbone if it has none).
         unfreeze_epoch: Hold it still until this epoch.
@@ -68,6 +74,7 @@ class KeypointDetector(pl.LightningModule):
         *,
         head: str = "heatmap",
         loss_function: str | None = None,
+        ohkm: int = 0,
         heatmap_sigma: float = 2.0,
         variable_heatmap_sigma: float | None = None,
         maximal_gt_keypoint_pixel_distances: Sequence[float] = (2.0, 4.0),
@@ -84,8 +91,13 @@ class KeypointDetector(pl.LightningModule):
         skeleton: Sequence[Sequence[str]] = (),
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
-        warmup: float = 0.05,
+        warmup: float | None = None,
+        warmup_steps: int | None = None,
         decay_type: str = "cosine",
+        final_lr_share: float = 0.0,
+        plateau_factor: float = 0.5,
+        plateau_patience: int = 5,
+        plateau_metric: str = "loss",
         layer_decay: float = 1.0,
         freeze_backbone: bool = False,
         unfreeze_epoch: int | None = None,
@@ -104,6 +116,7 @@ class KeypointDetector(pl.LightningModule):
         self.register_buffer("image_std", torch.tensor(self.backbone.image_std).view(-1, 1, 1) * 255, False)
         self.loss_name = loss_function or self.head.default_loss
         self.loss_function = self.head.losses[self.loss_name]
+        self.training_loss = mined(self.loss_function, ohkm, len(self.channel_names))
         self.learning_rate = learning_rate
         self.is_frozen = freeze_backbone or unfreeze_epoch is not None
         if self.is_frozen:
@@ -174,11 +187,13 @@ class KeypointDetector(pl.LightningModule):
     def _shared_step(self, batch: Batch, stage: str) -> Tensor:
         stages = self.forward_stages(batch["image"])
         target, weight = self.targets(batch, stages[-1])
-        per_channel = torch.stack([self.loss_function(output, target, weight) for output in stages]).mean(0)
+        loss_function = self.training_loss if stage == "train" else self.loss_function
+        per_channel = torch.stack([loss_function(output, target, weight) for output in stages]).mean(0)
         loss = per_channel.sum()
         self._log_losses(stage, batch, loss, per_channel)
         if self.loss_name == "BCE" and stage != "train":
-            self.log(f"{stage}/gt_loss", entropy_floor(target, weight).sum(), batch_size=len(batch["image"]))
+            floor = entropy_floor(target, weight).sum()
+            self.log(f"{stage}/gt_loss", floor, batch_size=counted_samples(batch), sync_dist=True)
         if stage == "test" or (stage == "validation" and self.is_score_epoch()):
             keypoints, scores = decode_batch(self, stages[-1], batch)
             collected = self.test_scores if stage == "test" else self.validation_scores
@@ -186,13 +201,13 @@ class KeypointDetector(pl.LightningModule):
         return loss
 
     def _log_losses(self, stage: str, batch: Batch, loss: Tensor, per_channel: Tensor) -> None:
-        size = len(batch["image"])
+        size = counted_samples(batch)
         trains, name = stage == "train", f"{stage}/loss"
         self.log(name, loss, True, batch_size=size, on_step=trains, on_epoch=True, sync_dist=not trains)
         named = {
             f"{stage}/loss/{name}": value for name, value in zip(self.channel_names, per_channel, strict=True)
         }
-        self.log_dict(named, batch_size=size, on_step=False, on_epoch=True)
+        self.log_dict(named, batch_size=size, on_step=False, on_epoch=True, sync_dist=True)
 
     @property
     def required_visibility(self) -> int:
@@ -221,7 +236,7 @@ class KeypointDetector(pl.LightningModule):
             return first
         last_epoch = self.trainer.max_epochs - 1
         if self.trainer.max_epochs < 0:  # a time limit: the last epoch at the pace so far
-            last_epoch = round(self.current_epoch / max(self.training_progress(), 1e-3))
+            last_epoch = round(self.current_epoch / max(optimization.training_progress(self.trainer), 1e-3))
         return sigma_at_epoch(first, last, self.current_epoch, last_epoch)
 
     def is_score_epoch(self) -> bool:
@@ -271,29 +286,14 @@ class KeypointDetector(pl.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
         return values
 
-    def training_progress(self) -> float:
-        """Return the share of the run that is over, by steps or by the time limit, whichever is further."""
-        trainer = self.trainer
-        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # pyright: ignore
-        shares = [timer.time_elapsed() / max(timer._duration or 1e30, 1e-9) for timer in timers]
-        total = trainer.estimated_stepping_batches
-        if 0 < total < float("inf"):
-            shares.append(trainer.global_step / total)
-        return min(max(shares, default=0.0), 1.0)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to resume from averaged weights without averaging."""
+        optimization.check_averages_go_on(self._trainer, checkpoint)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Return what tells the schedule about validations, where it listens."""
+        return optimization.plateau_callbacks(self.hparams)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW under the schedule of the whole run."""
-        groups = parameter_groups(
-            self.backbone,
-            self.head,
-            learning_rate=self.learning_rate,
-            weight_decay=self.hparams["weight_decay"],
-            layer_decay=self.hparams["layer_decay"],
-            include_frozen=self.hparams["unfreeze_epoch"] is not None,
-        )
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
-        decay, warmup = self.hparams["decay_type"], self.hparams["warmup"]
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda _step: lr_factor(self.training_progress(), decay, warmup)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return optimization.optimizer_and_schedule(self, self.learning_rate)

@@ -25,6 +25,14 @@ DEFAULT_ALPHAS = (0.05, 0.1, 0.2)
 """Shares of the normalising length below which a keypoint is correct."""
 
 
+def counted_samples(batch: "Batch | Mapping[str, Any]") -> Any:
+    """Return how many samples of a batch count in a mean.
+
+    It is a float because Lightning's mean over processes truncates a whole number.
+    """
+    return float(batch.get(NUM_NEW, len(batch["image"])))
+
+
 class DetectionScores(nn.Module):
     """Collect detections in original pixels and give AP, PCK and errors, over all and per channel.
 

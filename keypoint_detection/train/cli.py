@@ -12,10 +12,23 @@ from pydantic.fields import FieldInfo
 from keypoint_detection.registry import nearest_name
 from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from keypoint_detection.train.devices_config import DevicesConfig
+from keypoint_detection.train.literals import plain_value, trainer_value
+from keypoint_detection.train.loader_config import LoaderConfig
+from keypoint_detection.train.resume_config import ResumeConfig
+from keypoint_detection.train.schedule_config import ScheduleConfig
 from keypoint_detection.train.score_config import ScoreConfig
+from keypoint_detection.train.speed_config import SpeedConfig
+from keypoint_detection.train.tracking_config import TrackingConfig
 
-ALIASES = {"auto_1r_find": "auto_lr_find"}
-"""Misspellings of the older tool."""
+ALIASES = {
+    "auto_1r_find": "auto_lr_find",
+    "max_grad_norm": "gradient_clip_val",
+    "gradient_accumulation_steps": "accumulate_grad_batches",
+    "train_batch_size": "batch_size",
+    "image_cache_mb": "cache_mb",
+}
+"""Names of older tools, misspellings included."""
 
 PAIR_FLAGS = ("pck_reference",)
 """Flags that take two names, or one text with an = between them."""
@@ -67,6 +80,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--print_config", action="store_true", help="print the resolved YAML and stop")
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
     titles = {"data": DataConfig, "model": ModelConfig, "scores": ScoreConfig, "run": RunConfig}
+    titles["loader"] = LoaderConfig
+    titles["resume and faults"] = ResumeConfig
+    titles |= {
+        "loss and schedule": ScheduleConfig,
+        "tracking": TrackingConfig,
+        "speed": SpeedConfig,
+        "several devices": DevicesConfig,
+    }
     for title, schema in titles.items():
         group = parser.add_argument_group(title)
         for name, field in schema.model_fields.items():
@@ -104,15 +125,23 @@ def parse_arguments(argv: list[str]) -> tuple[TrainConfig, argparse.Namespace]:
     Raises:
         UsageError: A flag or a value is wrong; one line that names the nearest right flag.
     """
+    values, options = read_flags(argv)
+    return make_config(values), options
+
+
+def read_flags(argv: list[str]) -> tuple[dict[str, Any], argparse.Namespace]:
+    """Return the settings that flags and the YAML file give, by name and not yet checked; see above."""
     given, unknown = build_parser().parse_known_args(argv)
     values = vars(given)
     options = argparse.Namespace(
         print_config=values.pop("print_config", False), debug=values.pop("debug", False)
     )
     config_path = values.pop("config", None)
+    fields = TrainConfig.model_fields
+    values = {name: plain_value(v, fields[name]) if name in fields else v for name, v in values.items()}
     merged = {**(_read_yaml(config_path) if config_path else {}), **values}
     trainer = {**(merged.pop("trainer", None) or {}), **_trainer_arguments(unknown)}
-    return make_config({**merged, "trainer": trainer}), options
+    return {**merged, "trainer": trainer}, options
 
 
 def make_config(values: dict[str, Any]) -> TrainConfig:
@@ -165,5 +194,5 @@ def _trainer_arguments(unknown: list[str]) -> dict[str, Any]:
             raise UsageError(f"unknown argument {flag}.{nearest_name(name, known)} See --help.")
         if not has_value:
             text = remaining.pop(0) if remaining and not remaining[0].startswith("--") else "true"
-        arguments[name] = yaml.safe_load(text)
+        arguments[name] = trainer_value(text)
     return arguments

@@ -6,7 +6,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from keypoint_detection.train.backbone_flags import backbone_flags
+from keypoint_detection.train.devices_config import DevicesConfig
+from keypoint_detection.train.loader_config import LoaderConfig
+from keypoint_detection.train.resume_config import ResumeConfig
+from keypoint_detection.train.schedule_config import ScheduleConfig
 from keypoint_detection.train.score_config import ScoreConfig
+from keypoint_detection.train.speed_config import SpeedConfig
+from keypoint_detection.train.tracking_config import TrackingConfig
 from keypoint_detection.train.values import (
     Numbers,
     OptionalText,
@@ -63,11 +69,6 @@ class DataConfig(BaseModel):
         description="leave out occluded keypoints (visibility 1), in training and in every score",
     )
     batch_size: int = Field(default=8, ge=1, description="images per step and device")
-    image_cache_mb: int = Field(
-        default=512,
-        ge=0,
-        description="memory of each loader process for decoded images, MB; 0 decodes them every epoch",
-    )
     num_workers: int | None = Field(
         default=None, ge=0, description="loader processes; default: by cores and data set size"
     )
@@ -133,10 +134,6 @@ class ModelConfig(BaseModel):
         gt=0,
         description="sigma at the last epoch: falls linearly from epoch 10, when lower than heatmap_sigma",
     )
-    loss_function: OptionalText = Field(
-        default=None,
-        description="BCE (default), MSE, SmoothL1; for --head regression SmoothL1 (default), MSE, Wing",
-    )
     mask_excluded_keypoints: bool = Field(
         default=False, description="leave the surroundings of excluded keypoints out of the loss"
     )
@@ -150,15 +147,6 @@ class ModelConfig(BaseModel):
     ap_epoch_start: int = Field(default=1, ge=0, description="first epoch with AP")
     ap_epoch_freq: int = Field(
         default=2, ge=1, description="epochs between two APs (the last epoch always has one)"
-    )
-
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(
-        default=0.01, ge=0, description="weight decay of AdamW (not on biases and norms)"
-    )
-    warmup: Share = Field(default=0.05, description="share of the run in which the learning rate rises")
-    decay_type: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="what it does after that"
     )
 
     @model_validator(mode="before")
@@ -204,12 +192,6 @@ class RunConfig(BaseModel):
     run_name: OptionalText = Field(
         default=None, description="folder of this run; default: backbone, data and time"
     )
-    logger: Literal["csv", "wandb"] = Field(
-        default="csv", description="csv is always written; wandb adds Weights & Biases"
-    )
-    wandb_project: OptionalText = Field(default=None, description="wandb project (turns wandb on)")
-    wandb_entity: OptionalText = Field(default=None, description="wandb user or team (turns wandb on)")
-    wandb_name: OptionalText = Field(default=None, description="wandb run name (turns wandb on)")
 
     accelerator: str = Field(default="auto", description="auto, cpu, gpu, ...")
     devices: int | str = Field(default="auto", description="number of devices, a list such as '0,1', or auto")
@@ -254,13 +236,19 @@ class RunConfig(BaseModel):
         return values
 
 
-class TrainConfig(DataConfig, ModelConfig, ScoreConfig, RunConfig):
+class TrainConfig(
+    DataConfig,
+    LoaderConfig,
+    ModelConfig,
+    ScheduleConfig,
+    ScoreConfig,
+    RunConfig,
+    ResumeConfig,
+    TrackingConfig,
+    DevicesConfig,
+    SpeedConfig,
+):
     """Hold every choice of a training: `kd.train(kd.TrainConfig(json_dataset_path="train.json"))`."""
-
-    @property
-    def uses_wandb(self) -> bool:
-        """True with `logger="wandb"` or as soon as one wandb field is given."""
-        return self.logger == "wandb" or any((self.wandb_project, self.wandb_entity, self.wandb_name))
 
     @property
     def image_hw(self) -> tuple[int, int] | None:

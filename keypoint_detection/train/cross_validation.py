@@ -40,7 +40,8 @@ from keypoint_detection.train.cross_validation_plan import (
     first_difference,
     make_plan,
 )
-from keypoint_detection.train.train import TrainingInterrupted, train
+from keypoint_detection.train.resume import TrainingInterrupted
+from keypoint_detection.train.train import train
 from keypoint_detection.train.utils import build_data_module, free_path
 
 logger = logging.getLogger("keypoint_detection")
@@ -194,10 +195,9 @@ def _train_fold(run: _Run, fold: PlannedFold) -> None:
         run.plan.write_fold(fold)
     try:
         train(config)
-    except TrainingInterrupted:
-        raise TrainingInterrupted(
-            f"interrupted in {fold.name}; the same command goes on where it stopped"
-        ) from None
+    except TrainingInterrupted as stopped:
+        text = f"interrupted in {fold.name}; the same command goes on where it stopped"
+        raise TrainingInterrupted(text, stopped.number) from None
     finally:
         _end_wandb_run()
     progress.trained = True

@@ -29,7 +29,10 @@ RESERVED_NAMES = (RECORD_FILE, PREDICTIONS_FILE, FIGURE_FILE, CSV_FILE, *CSV_HEA
 LONGEST_NAME = 60
 """Characters of a fold's name; a group may be a whole path."""
 
-MACHINE_FIELDS = ("accelerator", "devices", "num_workers", "image_cache_mb", "default_root_dir")
+MACHINE_FIELDS = (
+    *("accelerator", "devices", "num_workers", "default_root_dir"),
+    *("cache", "cache_mb", "cache_dir", "prefetch"),
+)
 """Settings that may change between two parts of a cross-validation: where and how fast it runs."""
 
 REFUSED = {

@@ -1,8 +1,6 @@
 """Build the data module, the detector, the loggers, the callbacks and the Trainer from a TrainConfig."""
 
 import logging
-import netrc
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,15 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, Timer
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from keypoint_detection.callbacks import ImageLogger, LastCheckpoint, RelativeEarlyStopping
+from keypoint_detection.callbacks import RelativeEarlyStopping
+from keypoint_detection.callbacks_averaging import averaging_callbacks
 from keypoint_detection.data.augmentations import AugmentationConfig
 from keypoint_detection.data.coco_parser import read_coco
 from keypoint_detection.data.datamodule import KeypointsDataModule, resized_dataset_path
 from keypoint_detection.data.instance_lengths import instance_lengths
-from keypoint_detection.files import atomic_write
 from keypoint_detection.metrics.average_precision import similarity_of_thresholds
 from keypoint_detection.metrics.oks_sigmas import OKSSigmas
 from keypoint_detection.models.backbones.backbone_factory import backbone_options, without_weights
@@ -28,7 +24,14 @@ from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.score_settings import normalizer_of, sigmas_of
 from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.config import ModelConfig, TrainConfig
-from keypoint_detection.train.repeated_samples import RepeatedSamples
+from keypoint_detection.train.devices import device_arguments, device_callbacks, device_plugins
+from keypoint_detection.train.faults import AtomicCheckpointIO
+from keypoint_detection.train.loggers import build_loggers
+from keypoint_detection.train.resume import resume_callbacks
+from keypoint_detection.train.schedule_config import ScheduleConfig
+from keypoint_detection.train.speed import speed_arguments, speed_callbacks
+from keypoint_detection.train.sweep_report import sweep_callbacks
+from keypoint_detection.train.tracking import initial_weights, tracking_callbacks
 from keypoint_detection.utils.init_weights import describe, init_weights
 
 logger = logging.getLogger("keypoint_detection")
@@ -39,6 +42,7 @@ EXPECTED_WARNINGS = (
     "The dirpath has changed",  # resumed under another --run_name: the best checkpoint is looked for anew
     ".*does not have many workers",  # the data module chooses their number
     "The number of training batches",  # few images: every epoch is logged anyway
+    "Found .* in eval mode at the start of training",  # the encoder that is held still
     "The `max_epochs` was not set|`max_epochs` was not set",
 )
 """Warnings of Lightning that say nothing new to the user of a training."""
@@ -71,7 +75,11 @@ def build_data_module(config: TrainConfig) -> KeypointsDataModule:
         augment_train=config.augment_train,
         augmentation=augmentation,
         symmetric_keypoints=config.symmetric_keypoints,
-        image_cache_bytes=config.image_cache_mb * 10**6,
+        cache=config.cache,
+        cache_bytes=config.cache_mb * 10**6,
+        cache_dir=config.cache_dir,
+        prefetch=config.prefetch,
+        augment_device=config.augment_device,
         input_mode=config.input_mode,
         box_padding=config.box_padding,
         sigmas=training_sigmas(config),
@@ -115,7 +123,8 @@ def build_detector(
     config: TrainConfig, channels: list[list[str]], skeleton: Sequence[Sequence[str]] = ()
 ) -> KeypointDetector:
     """Return a new detector for the channels of the data, with the weights that it starts from."""
-    names = set(ModelConfig.model_fields) - {"backbone_type", "backbone_options", "init_weights"}
+    names = {*ModelConfig.model_fields, *ScheduleConfig.model_fields}
+    names -= {"backbone_type", "backbone_options", "init_weights", "ema_decay"}
     options = {name: getattr(config, name) for name in names}
     if config.mask_excluded_keypoints and not config.detect_only_visible_keypoints:
         logger.info("--mask_excluded_keypoints has no effect without --detect_only_visible_keypoints")
@@ -130,8 +139,8 @@ def build_detector(
         skeleton=skeleton,
         **options,
     )
-    if config.init_weights and not config.ckpt_path:
-        for line in describe(init_weights(detector, config.init_weights)):
+    with initial_weights(config) as path:
+        for line in describe(init_weights(detector, path)) if path else ():
             logger.info(line)
     return detector
 
@@ -184,15 +193,6 @@ def set_aside(path: Path) -> None:
         path.rename(free_path(path))
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints to a temporary name beside their place and rename them: whole or not at all."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save a checkpoint to a local path."""
-        with atomic_write(path) as temporary:
-            super().save_checkpoint(checkpoint, temporary, storage_options)
-
-
 @contextmanager
 def expected_warnings_ignored() -> Iterator[None]:
     """Silence `EXPECTED_WARNINGS` while a Trainer works."""
@@ -202,36 +202,10 @@ def expected_warnings_ignored() -> Iterator[None]:
         yield
 
 
-def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
-    """Return the CSV logger and, when asked for, wandb: offline without a login."""
-    loggers: list[Logger] = [CSVLogger(folder.parent, name=folder.name, version="")]
-    if config.uses_wandb:
-        loggers.append(
-            WandbLogger(
-                name=config.wandb_name or folder.name,
-                project=config.wandb_project or "keypoint-detection",
-                entity=config.wandb_entity,
-                save_dir=folder,
-                offline="WANDB_MODE" not in os.environ and not _wandb_is_logged_in(),
-                config=config.model_dump(mode="json"),
-            )
-        )
-    return loggers
-
-
-def _wandb_is_logged_in() -> bool:
-    if "WANDB_API_KEY" in os.environ:
-        return True
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
-
-
 def build_callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
     """Return checkpoints and, when asked for, time limit, early stopping and pictures."""
     checkpoints = folder / "checkpoints"
-    callbacks: list[pl.Callback] = [RepeatedSamples()]
+    callbacks: list[pl.Callback] = device_callbacks()
     if not config.fast_dev_run:
         best = ModelCheckpoint(
             checkpoints,
@@ -241,21 +215,19 @@ def build_callbacks(config: TrainConfig, folder: Path) -> list[pl.Callback]:
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
-        callbacks += [best, LastCheckpoint(checkpoints / "last.ckpt")]
+        callbacks += [best, *resume_callbacks(config, folder)]
     if config.max_time:
         callbacks.append(Timer(config.max_time, interval="step", verbose=False))
     if config.early_stopping_relative_threshold >= 0:
         callbacks.append(RelativeEarlyStopping(config.early_stopping_relative_threshold))
-    if config.uses_wandb:
-        callbacks.append(ImageLogger(every_n_epochs=5))
-    return callbacks
+    callbacks = [*averaging_callbacks(config.ema_decay), *callbacks]
+    return [*callbacks, *tracking_callbacks(config, folder), *speed_callbacks(config), *sweep_callbacks()]
 
 
 def build_trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
     """Return Lightning's Trainer for a configuration."""
     arguments: dict[str, Any] = {
-        "accelerator": config.accelerator,
-        "devices": config.devices,
+        **device_arguments(config),
         "precision": lightning_precision(config),
         "max_epochs": config.max_epochs or (-1 if config.has_other_limit else DEFAULT_MAX_EPOCHS),
         "fast_dev_run": config.fast_dev_run,
@@ -266,12 +238,13 @@ def build_trainer(config: TrainConfig, folder: Path) -> pl.Trainer:
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "default_root_dir": folder,
+        **speed_arguments(config),
     }
     return pl.Trainer(
         **{**arguments, **config.trainer},
         logger=build_loggers(config, folder),
         callbacks=build_callbacks(config, folder),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(config.max_failed_checkpoints), *device_plugins(config)],
     )
 
 

@@ -18,7 +18,7 @@ from keypoint_detection.train import cross_validation
 from keypoint_detection.train.config import TrainConfig
 from keypoint_detection.train.cross_validation import cross_validate
 from keypoint_detection.train.cross_validation_plan import FoldSplit
-from keypoint_detection.train.train import TrainingInterrupted
+from keypoint_detection.train.resume import TrainingInterrupted
 
 CHANNELS = "corner0 = corner1 = corner2 = corner3; flap_left; flap_right"
 SPLIT, RESAMPLING = FoldSplit(3), Resampling(40)
