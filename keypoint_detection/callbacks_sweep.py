@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ class TrialReport(Callback):
     ) -> None:
         # A killed sweep that is started again goes on with this trial: nobody else may write its files.
         if trainer.is_global_zero and self.parent is not None and os.getppid() != self.parent:
-            raise SystemExit("the sweep is gone")
+            signal.raise_signal(signal.SIGTERM)  # saves a checkpoint, as when a queue asks it to stop
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed trial must remember."""

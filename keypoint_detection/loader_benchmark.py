@@ -22,7 +22,7 @@ from keypoint_detection.data.synthetic import make_dataset
 from keypoint_detection.loader_benchmark_plain import PlainImages
 from keypoint_detection.models.detector import KeypointDetector
 
-SIDE, N_IMAGES, BATCH_SIZE, WORKERS = 512, 128, 16, 2
+SIDE, N_IMAGES, BATCH_SIZE, WORKERS = 512, 256, 16, 2
 
 
 def loader_rows(n_images: int = N_IMAGES, side: int = SIDE, epochs: int = 4) -> Iterator[Row]:

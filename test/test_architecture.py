@@ -38,6 +38,7 @@ LAYERS = {
     "data.image_warp": 2,
     "data.image_cache": 2,
     "data.augmentations": 2,
+    "data.batch_buffers": 2,
     "data.coco_dataset": 2,
     "data.instance_lengths": 2,
     "data.video": 2,

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from keypoint_detection.data.augmentations import Augmenter
 from keypoint_detection.data.augmentations_device import DeviceChange, change_arrays, stack_changes
+from keypoint_detection.data.batch_buffers import BatchBuffers
 from keypoint_detection.data.channels import Channels, parse_channels
-from keypoint_detection.data.coco_dataset_images import TableImages, channels_first, stack_images
-from keypoint_detection.data.coco_dataset_samples import one_per_row, spans
+from keypoint_detection.data.coco_dataset_images import TableImages, channels_first, stack_in_buffer
+from keypoint_detection.data.coco_dataset_samples import listed, one_per_row, spans, stack_channels
 from keypoint_detection.data.coco_dataset_table import KeypointTable, read_table
 from keypoint_detection.data.image_cache import ImageCache
 from keypoint_detection.data.instance_crops import InstanceCrops
@@ -151,6 +152,11 @@ class COCOKeypointsDataset(Dataset[dict[str, Any]]):
             return self.table.image_hw[self._rows]
         return np.tile(np.array(self.image_size, np.int64), (len(self), 1))
 
+    @property
+    def largest_bytes(self) -> int:
+        """Return the bytes of a sample's image when it is padded to the largest height and width."""
+        return int(self.sizes_hw.max(axis=0).prod()) * self._images.n_channels if len(self) else 0
+
     def file_name(self, image_id: int) -> str:
         """Return the path of an image as the COCO file has it."""
         return self.table.file_names[int(np.flatnonzero(self.table.image_ids == image_id)[0])]
@@ -265,36 +271,29 @@ def channels_of(table: KeypointTable, channels: str | Channels | None) -> Channe
         raise ValueError(f"{table.json_path}: {error}") from None
 
 
-def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
-    """Return a batch of samples of `COCOKeypointsDataset`, padded to its largest image and keypoint list."""
+def collate(samples: Sequence[Mapping[str, Any]], buffers: BatchBuffers | None = None) -> Batch:
+    """Return a batch of samples of `COCOKeypointsDataset`, padded to its largest image and keypoint list.
+
+    Args:
+        samples: At least one.
+        buffers: Memory for `image`, which a loader process has in place of a tensor then.
+    """
+    image: Any = stack_in_buffer([sample["image"] for sample in samples], buffers)
     batch = Batch(
-        image=stack_images([sample["image"] for sample in samples]),
-        keypoints=_stack_channels(samples, "keypoints", np.nan),
-        visibility=_stack_channels(samples, "visibility", 0),
-        keypoint_area=_stack_channels(samples, "keypoint_area", np.nan),
-        keypoint_sigma=_stack_channels(samples, "keypoint_sigma", np.nan),
-        keypoint_length=_stack_channels(samples, "keypoint_length", np.nan),
+        image=image,
+        keypoints=stack_channels(samples, "keypoints", np.nan),
+        visibility=stack_channels(samples, "visibility", 0),
+        keypoint_area=stack_channels(samples, "keypoint_area", np.nan),
+        keypoint_sigma=stack_channels(samples, "keypoint_sigma", np.nan),
+        keypoint_length=stack_channels(samples, "keypoint_length", np.nan),
         to_image=torch.from_numpy(np.stack([sample["to_image"] for sample in samples])),
         image_id=torch.tensor([sample["image_id"] for sample in samples]),
         image_hw=torch.tensor([sample["image_hw"] for sample in samples]),
         input_hw=torch.tensor([sample["input_hw"] for sample in samples]),
-        area=_listed(samples, "area"),
-        box=_listed(samples, "box"),
-        crowd_box=_listed(samples, "crowd_box"),
+        area=listed(samples, "area"),
+        box=listed(samples, "box"),
+        crowd_box=listed(samples, "crowd_box"),
     )
     if "change" in samples[0]:
         batch["change"] = stack_changes([sample["change"] for sample in samples])
     return batch
-
-
-def _stack_channels(samples: Sequence[Mapping[str, Any]], key: str, padding: float) -> Tensor:
-    arrays = [sample[key] for sample in samples]
-    most, first = max(array.shape[1] for array in arrays), arrays[0]
-    stacked = np.full((len(arrays), first.shape[0], most, *first.shape[2:]), padding, first.dtype)
-    for row, array in enumerate(arrays):
-        stacked[row, :, : array.shape[1]] = array
-    return torch.from_numpy(stacked)
-
-
-def _listed(samples: Sequence[Mapping[str, Any]], key: str) -> list[Tensor]:
-    return [torch.from_numpy(sample[key].copy()) for sample in samples]

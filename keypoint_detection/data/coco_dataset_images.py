@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from keypoint_detection.data.batch_buffers import BatchBuffers, Shared
 from keypoint_detection.data.coco_dataset_table import KeypointTable
 from keypoint_detection.data.image_cache import ImageCache, entry_name, file_state
 from keypoint_detection.data.image_cache_plan import CachedFrame, cached_frame
@@ -27,6 +28,11 @@ class TableImages:
         self._is_admitted = np.zeros(len(table.image_ids), bool)
         self._input_hw: tuple[int, int] | None = None
         self._largest_zoom: float | None = None
+
+    @property
+    def n_channels(self) -> int:
+        """Return the channels of the images."""
+        return self._load.n_channels
 
     def use_cache(
         self,
@@ -100,17 +106,33 @@ def channels_first(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def stack_images(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Stack `[c, h, w]` images; smaller ones are padded at the right and the bottom with `PAD_VALUE`.
 
-    A worker process stacks right into the memory that it shares with the main one, which saves a copy.
+    A loader process stacks right into memory that it shares with the main one, which saves a copy.
     """
-    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    shape = (len(images), images[0].shape[0], height, width)
+    shape = _padded_shape(images)
     stacked = torch.empty(0, dtype=torch.uint8)
     if get_worker_info() is not None:  # as torch's own collate does
         stacked = stacked.set_(torch.UntypedStorage._new_shared(math.prod(shape)))
     stacked = stacked.resize_(shape)
-    pixels = stacked.numpy()
-    if any(image.shape[1:] != (height, width) for image in images):
+    _fill(stacked.numpy(), images)
+    return stacked
+
+
+def stack_in_buffer(images: Sequence[NDArray[np.uint8]], buffers: BatchBuffers | None) -> Tensor | Shared:
+    """Stack as `stack_images` does, in a buffer where one is free: it arrives as a tensor."""
+    shared = buffers.empty(_padded_shape(images)) if buffers is not None else None
+    if shared is None:
+        return stack_images(images)
+    _fill(shared.array, images)
+    return shared
+
+
+def _padded_shape(images: Sequence[NDArray[np.uint8]]) -> tuple[int, ...]:
+    height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+    return len(images), images[0].shape[0], height, width
+
+
+def _fill(pixels: NDArray[np.uint8], images: Sequence[NDArray[np.uint8]]) -> None:
+    if any(image.shape != pixels.shape[1:] for image in images):
         pixels.fill(PAD_VALUE)
     for row, image in enumerate(images):
         pixels[row, :, : image.shape[1], : image.shape[2]] = image
-    return stacked

@@ -153,6 +153,7 @@ class KeypointsDataModule(LightningDataModule):
             shuffle_seed=self.seed,
             sizes_hw=self.train_dataset.sizes_hw,
             prefetch=self._prefetch,
+            image_bytes=self.train_dataset.largest_bytes,
         )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
@@ -174,7 +175,11 @@ class KeypointsDataModule(LightningDataModule):
         if dataset is None:
             return []
         return make_dataloader(
-            dataset, self.batch_size, num_workers=self.num_workers, prefetch=self._prefetch
+            dataset,
+            self.batch_size,
+            num_workers=self.num_workers,
+            prefetch=self._prefetch,
+            image_bytes=dataset.largest_bytes,
         )
 
     def _read(self, path: str | Path) -> KeypointTable:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import distributed
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from keypoint_detection.data.batch_buffers import batch_buffers, keep_freed_memory
 from keypoint_detection.data.coco_dataset import collate
 from keypoint_detection.data.datamodule_buckets import bucketed
 from keypoint_detection.data.datamodule_workers import end_workers_at_exit
@@ -97,7 +99,8 @@ def make_dataloader(
     shuffle_seed: int | None = None,
     sizes_hw: NDArray[np.integer] | None = None,
     prefetch: int = 2,
-    collate_fn: Callable[[list], Any] = collate,
+    image_bytes: int = 0,
+    collate_fn: Callable[..., Any] = collate,
 ) -> DataLoader:
     """Return a loader whose workers stay alive and keep to one thread each.
 
@@ -109,7 +112,8 @@ def make_dataloader(
         sizes_hw: `[n, 2]`, height and width of each sample: shuffled batches hold similar ones where they
             differ, so that less of a batch is padding; None mixes them.
         prefetch: Batches that each loader process prepares ahead.
-        collate_fn: Makes a batch of samples.
+        image_bytes: Of the largest image; batches are made in memory that is used again. 0: each in its own.
+        collate_fn: Makes a batch of samples; with `image_bytes` it takes `BatchBuffers` as `buffers`.
     """
     workers = default_num_workers(len(dataset)) if num_workers is None else num_workers  # pyright: ignore
     sampler = None
@@ -117,6 +121,10 @@ def make_dataloader(
         differ = sizes_hw is not None and bool((sizes_hw != sizes_hw[:1]).any())
         sizes = sizes_hw if differ else None
         sampler = SeededSampler(dataset, shuffle_seed, sizes_hw=sizes, batch_size=batch_size)
+    if workers > 0 and image_bytes > 0:
+        # Those that wait, one that each process makes, the one in use and one that is kept for pictures.
+        buffers = batch_buffers(workers * (prefetch + 1) + 2, batch_size * image_bytes)
+        collate_fn = partial(collate_fn, buffers=buffers)
     loader = ResumableLoader(
         dataset,
         batch_size,
@@ -143,6 +151,7 @@ def limit_threads(worker_id: int) -> None:
     """Keep a loader process to one thread: OpenCV and torch would otherwise start one per core in each."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_freed_memory()
     leave_signals_to_the_training()
 
 

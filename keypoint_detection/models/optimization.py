@@ -38,14 +38,14 @@ def make_adamw(groups: list[dict[str, Any]], learning_rate: float) -> torch.opti
     return optimizer
 
 
-def optimizer_and_schedule(detector: Any, learning_rate: float) -> dict[str, Any]:
-    """Return what `configure_optimizers` of a detector does, from its hyperparameters.
+def optimizer_groups(detector: Any, learning_rate: float) -> list[dict[str, Any]]:
+    """Return the parameters that a detector trains, with their learning rates and weight decay.
 
     Args:
-        detector: With `backbone`, `head`, `hparams` and, once a step is made, `trainer`.
+        detector: With `backbone`, `head` and `hparams`.
         learning_rate: Peak learning rate of the head.
     """
-    groups = parameter_groups(
+    return parameter_groups(
         detector.backbone,
         detector.head,
         learning_rate=learning_rate,
@@ -53,7 +53,16 @@ def optimizer_and_schedule(detector: Any, learning_rate: float) -> dict[str, Any
         layer_decay=detector.hparams["layer_decay"],
         include_frozen=detector.hparams["unfreeze_epoch"] is not None,
     )
-    optimizer = make_adamw(groups, learning_rate)
+
+
+def optimizer_and_schedule(detector: Any, learning_rate: float) -> dict[str, Any]:
+    """Return what `configure_optimizers` of a detector does, from its hyperparameters.
+
+    Args:
+        detector: With `backbone`, `head`, `hparams` and, once a step is made, `trainer`.
+        learning_rate: Peak learning rate of the head.
+    """
+    optimizer = make_adamw(optimizer_groups(detector, learning_rate), learning_rate)
 
     def position() -> tuple[float, int]:
         return training_progress(detector.trainer), detector.trainer.global_step

@@ -1,11 +1,10 @@
 """Live with a full disk and with images that cannot be read: no half file, one line each, and go on."""
 
-import io
 import logging
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pytorch_lightning.loggers import CSVLogger
@@ -43,10 +42,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: It failed as many times in a row as is allowed.
         """
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
         try:
-            _write_through(Path(path), content)
+            _write_through(Path(path), checkpoint)
         except OSError as error:
             self._count(Path(path), error)
         else:
@@ -67,11 +64,38 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         )
 
 
-def _write_through(path: Path, content: io.BytesIO) -> None:
+class _LateErrors:
+    """Pass bytes on to a file, and keep the first error: torch.save does not survive one while it writes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write, unless something has failed before."""
+        size = memoryview(content).nbytes
+        try:
+            return size if self.error is not None else self.file.write(content)
+        except OSError as error:
+            self.error = error
+            return size
+
+    def flush(self) -> None:
+        """Hand to the system what waits, unless something has failed before."""
+        try:
+            if self.error is None:
+                self.file.flush()
+        except OSError as error:
+            self.error = error
+
+
+def _write_through(path: Path, checkpoint: dict[str, Any]) -> None:
     """Write a file atomically and wait until the disk has it: also a power cut leaves the old or the new."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(content.getbuffer())
-        file.flush()
+        writer: Any = _LateErrors(file)
+        torch.save(checkpoint, writer)  # right into the file: no copy of the whole in memory
+        if writer.error is not None:
+            raise writer.error
         os.fsync(file.fileno())
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from keypoint_detection.data.coco_dataset import collate, stack_images
+from keypoint_detection.data.augmentations_device import DeviceChange, change_images, stack_changes
+from keypoint_detection.data.coco_dataset import collate
+from keypoint_detection.data.coco_dataset_images import stack_images
 from keypoint_detection.data.datamodule import KeypointsDataModule
 from keypoint_detection.data.datamodule_loaders import make_dataloader
 from keypoint_detection.models.detector import KeypointDetector
@@ -78,6 +80,7 @@ def _keep(
     if data.validation_dataset is not None:
         parts["validation"] = (data.validation_dataset, 1)
     _check_room(detector, encoder, parts, folder)
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     made = {}
     for name, (dataset, n_views) in parts.items():
@@ -178,7 +181,8 @@ class KeptFeatures(Dataset):
             stacked = stack_images(images)
             if any(image.shape != stacked.shape[1:] for image in images):
                 _refuse_sizes(images)
-            normalised = (stacked.to(detector.device) - detector.image_mean) / detector.image_std
+            stacked = _changed(stacked.to(detector.device), samples)
+            normalised = (stacked - detector.image_mean) / detector.image_std
             self._write(first, len(rows), [stacked, *encoder.record(normalised)])
             self._labels += samples
 
@@ -198,6 +202,17 @@ class KeptFeatures(Dataset):
             if kept.shape[1:] != array.shape[1:]:
                 _refuse_sizes([kept[0], array[0]])
             kept[first : first + len(array)] = array
+
+
+def _changed(images: Tensor, samples: Sequence[Sample]) -> Tensor:
+    """Return uint8 images after the augmentation that `--augment_device gpu` has left to do, if any."""
+    changes = [sample.pop("change") for sample in samples if "change" in sample]
+    if not changes:
+        return images
+    input_hw = torch.tensor([sample["input_hw"] for sample in samples], device=images.device)
+    drawn = cast("dict[str, Tensor]", stack_changes(changes))
+    on_device = {name: value.to(images.device) for name, value in drawn.items()}
+    return change_images(images, input_hw, cast("DeviceChange", on_device))
 
 
 def _refuse_sizes(images: Sequence[NDArray]) -> None:

@@ -15,6 +15,7 @@ import yaml
 from keypoint_detection.callbacks_faults import FiniteLoss
 from keypoint_detection.callbacks_resume import LastCheckpoint
 from keypoint_detection.models.backbones.backbone_factory import without_weights
+from keypoint_detection.models.optimization import optimizer_groups
 from keypoint_detection.train.config import TrainConfig, config_to_yaml
 from keypoint_detection.train.faults import remove_leftovers
 
@@ -28,6 +29,8 @@ _MODEL_SETTINGS = {
     "head": "--head",
     "keypoint_channel_configuration": "--keypoint_channel_configuration",
 }
+_TRAINED_SETTINGS = ("freeze_backbone", "unfreeze_epoch", "layer_decay")
+"""Settings that say which parameters the optimiser has, and in which groups."""
 
 
 class TrainingInterrupted(RuntimeError):
@@ -91,10 +94,11 @@ def _last_checkpoint(config: TrainConfig) -> Path | None:
 
 
 def check_resumable(path: str | Path, checkpoint: Mapping[str, Any], detector: pl.LightningModule) -> None:
-    """Refuse a checkpoint of another model, before anything is loaded.
+    """Refuse a checkpoint of another model or optimiser, before anything is loaded or written.
 
     Raises:
-        ValueError: Channels, backbone or head differ; one line that names the flags and both values.
+        ValueError: Channels, backbone, head or the parameters that are trained differ, or it holds weights
+            alone; one line that names the flags and both values.
     """
     differing = []
     for name, flag in _MODEL_SETTINGS.items():
@@ -108,6 +112,34 @@ def check_resumable(path: str | Path, checkpoint: Mapping[str, Any], detector: p
             f"--ckpt_path {path}: expected a checkpoint of the same model, got one that differs in "
             f"{'; '.join(differing)}; give it the same flags, or start from its weights with --init_weights"
         )
+    _check_optimiser(path, checkpoint, detector)
+
+
+def _check_optimiser(path: str | Path, checkpoint: Mapping[str, Any], detector: Any) -> None:
+    """Refuse a checkpoint without the state of an optimiser, or with that of other parameters."""
+    states = checkpoint.get("optimizer_states")
+    if not states:
+        raise ValueError(
+            f"--ckpt_path {path}: expected the checkpoint of a training, got weights without the state of an "
+            f"optimiser; start a new run from them with --init_weights {path}"
+        )
+    there, here = (
+        [len(group["params"]) for group in groups]
+        for groups in (states[0]["param_groups"], optimizer_groups(detector, 1.0))
+    )
+    if there == here:
+        return
+    settings = [(name, checkpoint["hyper_parameters"].get(name)) for name in _TRAINED_SETTINGS]
+    differing = [
+        f"--{name} {then} there, {detector.hparams[name]} here"
+        for name, then in settings
+        if then != detector.hparams[name]
+    ]
+    raise ValueError(
+        f"--ckpt_path {path}: expected an optimiser of {sum(here)} tensors, got one of {sum(there)}: "
+        f"{'; '.join(differing) or 'another version trained them'}; give it the same flags, or start a new "
+        f"run from its weights with --init_weights {path}"
+    )
 
 
 def _comparable(name: str, hparams: Mapping[str, Any]) -> Any:

@@ -4,6 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+_OFF = (None, "", False, 0, "0", "false", "False")
+"""How a flag, YAML or a sweep writes that something is not asked for."""
+
 
 class SpeedConfig(BaseModel):
     """Hold how the steps are computed."""
@@ -34,9 +37,9 @@ class SpeedConfig(BaseModel):
     @classmethod
     def _frozen_features_freeze(cls, values: Any) -> Any:
         """Freeze the encoder where its features are kept, and refuse what cannot go with that."""
-        if not isinstance(values, dict) or not int(values.get("frozen_features") or 0):
+        if not isinstance(values, dict) or values.get("frozen_features") in _OFF:
             return values
         for name in ("compile", "unfreeze_epoch"):
-            if values.get(name) not in (None, "", False, "false", "False"):
+            if values.get(name) not in _OFF:
                 raise ValueError(f"--frozen_features: goes without --{name}; leave one of them out")
         return {**values, "freeze_backbone": True}

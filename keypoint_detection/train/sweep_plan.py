@@ -131,7 +131,7 @@ def _plan(content: Any, fixed: Sequence[str]) -> SweepPlan:
         parameter.grid()
     metric, goal, target = _metric(content.get("metric", DEFAULT_METRIC))
     run_cap = content.get("run_cap")
-    if run_cap is not None and (not isinstance(run_cap, int) or run_cap < 1):
+    if run_cap is not None and (not isinstance(run_cap, int) or isinstance(run_cap, bool) or run_cap < 1):
         raise ValueError(f"run_cap: expected a whole number from 1, got {run_cap!r}")
     flags = (*_flags_of_command(content.get("command") or ()), *fixed)
     return SweepPlan(
@@ -172,7 +172,7 @@ def _pruning(entry: Any) -> Pruning | None:
 
 def _flags_of_command(command: Any) -> tuple[str, ...]:
     """Return the fixed flags of wandb's `command`, which runs a program with them and with the parameters."""
-    if isinstance(command, str) or not all(isinstance(part, str) for part in command):
+    if not isinstance(command, list | tuple) or not all(isinstance(part, str) for part in command):
         raise ValueError(f"command: expected a list of texts, got {command!r}")
     macros = [part for part in command if part.startswith("${")]
     known = ("${env}", "${interpreter}", "${program}", "${args}", "${args_no_boolean_flags}")

@@ -92,7 +92,7 @@ def read_parameter(name: str, entry: Any) -> Parameter:
         if not isinstance(entry, Mapping):
             raise ValueError(f"expected a mapping with value, values, or min and max; got {entry!r}")
         distribution = entry.get("distribution") or _implied(entry)
-        if distribution not in READERS:
+        if not isinstance(distribution, str) or distribution not in READERS:
             hint = nearest_name(str(distribution), READERS)
             raise ValueError(f"unknown distribution {distribution!r}; known: {', '.join(READERS)}.{hint}")
         reader, taken = READERS[distribution]
@@ -136,7 +136,19 @@ def _ends(entry: Mapping[str, Any]) -> tuple[float, float]:
     return low, high
 
 
+def _check_plain(key: str, values: list[Any]) -> None:
+    """Refuse what YAML reads as a date or a set: a flag is a number, a text, a boolean, a list or null."""
+    for value in values:
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise ValueError(
+                f"{key}: expected numbers, texts, booleans, lists or null, got {value!r}; a text needs quotes"
+            ) from None
+
+
 def _constant(name: str, entry: Mapping[str, Any]) -> Parameter:
+    _check_plain("value", [entry["value"]])
     return Parameter(name, "constant", (entry["value"],))
 
 
@@ -144,6 +156,7 @@ def _categorical(name: str, entry: Mapping[str, Any]) -> Parameter:
     values = entry.get("values")
     if not isinstance(values, list) or not values:
         raise ValueError(f"values: expected a list, got {values!r}")
+    _check_plain("values", values)
     texts = [json.dumps(value) for value in values]
     twice = [text for text in texts if texts.count(text) > 1]
     if twice:

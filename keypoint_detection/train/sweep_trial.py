@@ -107,6 +107,7 @@ def start_trial(
                 TRIAL_VARIABLE: str((folder / SETTINGS_FILE).absolute()),
             },
             pass_fds=[lock.fileno()],
+            process_group=0,  # a Ctrl-C reaches the sweep alone: a second one would not let a trial save
         )
     return TrialProcess(record, process, lock)
 

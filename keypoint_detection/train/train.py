@@ -89,6 +89,9 @@ def train(config: TrainConfig) -> TrainResult:
     pl.seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     data = build_data_module(config)
+    if config.skip_unreadable:
+        readable: Any = ReadableSamples(data.train_dataset)
+        data.train_dataset = readable
     detector = build_detector(config, data.channels, data.skeleton)
     if checkpoint is not None:
         check_resumable(config.ckpt_path or "", checkpoint, detector)
@@ -120,9 +123,8 @@ def _run(
         begin_record(config, folder)
     if config.auto_lr_find and not config.fast_dev_run and not config.ckpt_path:
         find_learning_rate(trainer, detector, data)
-    samples: Any = ReadableSamples(data.train_dataset) if config.skip_unreadable else data.train_dataset
-    data.train_dataset = samples
     trainer.fit(detector, data, ckpt_path=config.ckpt_path, weights_only=True)
+    samples: Any = data.train_dataset
     if isinstance(samples, ReadableSamples) and samples.summary():
         logger.warning(samples.summary())
     if config.fast_dev_run:

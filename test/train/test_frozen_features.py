@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from keypoint_detection.data.coco_dataset import collate
 from keypoint_detection.data.datamodule import KeypointsDataModule
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.models.feature_cache import FrozenEncoder
@@ -21,6 +22,7 @@ from keypoint_detection.train.frozen_features import (
     kept_of,
     view_seed,
 )
+from keypoint_detection.train.train import train
 from keypoint_detection.train.utils import (
     build_data_module,
     build_detector,
@@ -131,6 +133,47 @@ def test_kept_samples_are_the_views_of_the_data_set(boxes_json: Path, tmp_path: 
     ]
     assert kept_of({"image": batch["image"]}) is None
     assert batch["image"].shape == (2, 3, 64, 64)
+
+
+def test_features_are_those_of_images_that_are_augmented_on_the_device(
+    boxes_json: Path, tmp_path: Path
+) -> None:
+    configured = config(boxes_json, tmp_path, augment_device="gpu")
+    data = build_data_module(configured)
+    detector = build_detector(configured, data.channels)
+    encoder = FrozenEncoder(detector.backbone)
+    kept = KeptFeatures(module._Views(data.train_dataset, 2, configured.seed), 2, tmp_path / "train")
+    kept.fill(detector, encoder, 2)
+    live: Any = collate([data.train_dataset[1, view_seed(configured.seed, 1, 1)]])
+    expected = data.on_after_batch_transfer(live, 0)["image"]
+    sample = kept[1, 1]
+    np.testing.assert_array_equal(sample["image"], expected[0].numpy())
+    features = encoder.record((expected - detector.image_mean) / detector.image_std)
+    for found, level in zip(sample["features"], features, strict=True):
+        np.testing.assert_allclose(found, level[0].numpy(), atol=2e-2)
+    assert "change" not in collate_kept([sample])  # it is done
+
+
+def test_what_a_killed_run_has_left_is_made_anew(boxes_json: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "frozen_features").mkdir(parents=True)
+    (tmp_path / "run" / "frozen_features" / "train_0.npy").write_bytes(b"half")
+    _, loss = trained(config(boxes_json, tmp_path, max_epochs=1), tmp_path / "run", live=False)
+    assert np.isfinite(loss)
+
+
+def test_unreadable_images_are_replaced_before_their_features_are_kept(
+    boxes_json: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(boxes_json.parent, folder)
+    configured = config(
+        folder / boxes_json.name, tmp_path, max_epochs=1, skip_unreadable=True, run_name="run"
+    )
+    dataset = build_data_module(configured).train_dataset
+    dataset.table.image_path(int(dataset._rows[1])).write_bytes(b"no image")
+    result = train(configured)
+    assert result.last_checkpoint is not None
+    assert result.last_checkpoint.is_file()
 
 
 def test_the_size_is_said_first_and_a_full_disk_is_an_error(

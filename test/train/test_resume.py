@@ -13,6 +13,7 @@ import torch
 
 from keypoint_detection.data.coco_dataset import COCOKeypointsDataset
 from keypoint_detection.models.detector import KeypointDetector
+from keypoint_detection.models.optimization import make_adamw, optimizer_groups
 from keypoint_detection.train import resume
 from keypoint_detection.train.config import TrainConfig, config_to_yaml
 from keypoint_detection.train.resume import (
@@ -58,9 +59,28 @@ def test_a_folder_of_a_run_is_its_last_checkpoint(tmp_path: Path) -> None:
         resolve_checkpoint(config(tmp_path, ckpt_path=str(tmp_path)))
 
 
+def checkpoint_of(detector: KeypointDetector) -> dict[str, Any]:
+    optimizer = make_adamw(optimizer_groups(detector, 1e-3), 1e-3)
+    return {"hyper_parameters": dict(detector.hparams), "optimizer_states": [optimizer.state_dict()]}
+
+
+def test_a_checkpoint_with_another_optimiser_names_what_differs() -> None:
+    frozen = KeypointDetector([["a"]], "MobileNetV3", freeze_backbone=True)
+    checkpoint = checkpoint_of(frozen)
+    check_resumable("x.ckpt", checkpoint, frozen)
+    with pytest.raises(ValueError, match=r"^--ckpt_path x\.ckpt: expected an optimiser of \d+ ") as error:
+        check_resumable("x.ckpt", checkpoint, KeypointDetector([["a"]], "MobileNetV3"))
+    message = str(error.value)
+    assert "--freeze_backbone True there, False here; give" in message
+    assert "--layer_decay" not in message
+    assert message.endswith("--init_weights x.ckpt")
+    with pytest.raises(ValueError, match=r"^--ckpt_path x\.ckpt: expected the checkpoint of a training, got"):
+        check_resumable("x.ckpt", {**checkpoint, "optimizer_states": []}, frozen)
+
+
 def test_a_checkpoint_of_another_model_names_what_differs() -> None:
     made = KeypointDetector([["a"], ["b"]], "Unet", {"n_channels": 8})
-    checkpoint = {"hyper_parameters": dict(made.hparams)}
+    checkpoint = checkpoint_of(made)
     check_resumable("x.ckpt", checkpoint, made)
     other = KeypointDetector([["a"], ["c"]], "Unet", {"n_channels": 16})
     with pytest.raises(ValueError, match=r"^--ckpt_path x\.ckpt: expected a checkpoint of the same") as error:

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from keypoint_detection.train import speed
+from keypoint_detection.train.cli import UsageError, make_config
 from keypoint_detection.train.config import TrainConfig
 from keypoint_detection.train.speed import (
     ChannelsLast,
@@ -141,3 +142,9 @@ def test_frozen_features_refuse_what_would_change_the_encoder(other: dict[str, o
 def test_frozen_features_freeze_the_encoder() -> None:
     assert TrainConfig(json_dataset_path="x.json", frozen_features=2).freeze_backbone
     assert not TrainConfig(json_dataset_path="x.json").freeze_backbone
+    assert not TrainConfig(json_dataset_path="x.json", frozen_features="0").freeze_backbone  # pyright: ignore
+
+
+def test_frozen_features_that_are_no_number_are_named() -> None:
+    with pytest.raises(UsageError, match=r"^--frozen_features: .* valid integer, .*; got 'many'"):
+        make_config({"json_dataset_path": "x.json", "frozen_features": "many"})

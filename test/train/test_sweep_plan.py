@@ -74,6 +74,8 @@ def test_early_termination(entry: dict, expected: Pruning, tmp_path: Path) -> No
         ({"early_terminate": {"type": "hyperband", "min_iter": 0}}, "early_terminate.min_iter"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "bands": 1}}, "early_terminate.bands"),
         ({"run_cap": 0}, "run_cap: expected a whole number from 1"),
+        ({"run_cap": True}, "run_cap: expected a whole number from 1, got True"),
+        ({"command": 3}, "command: expected a list of texts, got 3"),
         ({"command": ["${args_json}"]}, "command: expected .*; got '\\$\\{args_json\\}'"),
         ({"method": "grid"}, "parameters.learning_rate: method grid needs values"),
         ({"parameters": {"learning_rat": {"value": 1}}}, "learning_rat.*Did you mean 'learning_rate'"),

@@ -1,4 +1,5 @@
 import math
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,12 @@ def test_every_multiple_lies_in_its_range(one: float, other: float, quantum: flo
         ({"distribution": "normal", "sigma": 0}, "sigma: expected a number above 0"),
         ({"values": []}, "values: expected a list"),
         ({"values": [1, 2, 1]}, "values: 1 is given twice"),
+        (
+            {"values": [date(2026, 1, 2)]},
+            "values: expected numbers, texts, booleans, lists or null, got date",
+        ),
+        ({"value": {1, 2}}, "value: expected numbers, texts, .* a text needs quotes"),
+        ({"distribution": ["uniform"], "min": 1, "max": 2}, r"unknown distribution \['uniform'\]"),
         ({"values": [1], "probabilities": [1]}, "categorical takes values; got 'probabilities'"),
         ({"parameters": {"a": {"value": 1}}}, "nested parameters are not supported"),
     ],

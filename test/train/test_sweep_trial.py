@@ -93,3 +93,16 @@ def test_a_training_that_still_runs_is_waited_for(tmp_path: Path, monkeypatch: p
     again.process.kill()
     again.interrupt()
     again.process.wait()
+
+
+def test_ctrl_c_at_a_terminal_reaches_the_sweep_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(sweep_trial, "training_program", lambda: sleeper)
+    trial = start_trial(RECORD, PLAN, tmp_path)
+    try:
+        assert os.getpgid(trial.process.pid) != os.getpgid(0)
+    finally:
+        trial.process.kill()
+        trial.interrupt()

@@ -20,6 +20,7 @@ class ConvNeXtUnet(Backbone):
         encoder: Name of a ConvNeXt in timm, such as convnext_atto, convnext_femto, convnext_nano,
             convnext_tiny or convnextv2_femto; `name.tag` chooses among its weights.
         output_stride: Image pixels per feature pixel: 1, 2 or 4.
+        decoder_width: Channels of a light decoder, such as 32; 0: as many as the maps of the encoder have.
 
     Raises:
         ValueError: If an option is out of its range, or timm has no such encoder.
@@ -37,13 +38,15 @@ class ConvNeXtUnet(Backbone):
         pretrained: bool = False,
         encoder: str = "convnext_femto",
         output_stride: int = 1,
+        decoder_width: int = 0,
     ) -> None:
         check_at_least("ConvNeXtUnet", 1, n_channels_in=n_channels_in)
+        check_at_least("ConvNeXtUnet", 0, decoder_width=decoder_width)
         check_output_stride("ConvNeXtUnet", output_stride, largest=4)
         made = create_encoder(
             "ConvNeXtUnet", encoder, n_channels_in, pretrained=pretrained, family="convnext*"
         )
-        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride)
+        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride, width=decoder_width)
         super().__init__(
             n_channels_in, decoder.out_channels, output_stride, made.strides[-1], **made.normalization
         )

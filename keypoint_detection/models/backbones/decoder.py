@@ -138,6 +138,8 @@ class SkipDecoder(nn.Module):
         bottom_width: Channels that the coarsest map is first mixed to by a 1x1 convolution; None leaves it.
         fine_width: Channels below the encoder's finest stride; None takes half the width of its finest map,
             16 at least.
+        width: Channels that every feature map is first mixed to by a 1x1 convolution, for a light decoder; 0
+            leaves them as wide as they are.
 
     Raises:
         ValueError: If the strides do not double.
@@ -152,23 +154,28 @@ class SkipDecoder(nn.Module):
         *,
         bottom_width: int | None = None,
         fine_width: int | None = None,
+        width: int = 0,
     ) -> None:
         super().__init__()
         if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
             raise ValueError(f"a SkipDecoder needs strides that double, got {list(strides)}.")
         fine_strides = [2**level for level in range(10, -1, -1) if output_stride <= 2**level < strides[0]]
+        used = [channels for channels, stride in zip(widths, strides, strict=True) if stride >= output_stride]
+        narrowing = [ConvBlock(channels, width, 1) for channels in used] if width else []
+        if width:
+            used, bottom_width, fine_width = [width] * len(used), None, fine_width or width
         fine_width = fine_width or max(widths[0] // 2, 16)
-        used = [width for width, stride in zip(widths, strides, strict=True) if stride >= output_stride]
         inputs = [*used[:-1], bottom_width or used[-1]]
-        up_blocks = [UpBlock(width, skip, skip) for width, skip in pairwise(inputs[::-1])]
+        up_blocks = [UpBlock(coarse, skip, skip) for coarse, skip in pairwise(inputs[::-1])]
         fine_blocks = [
             UpBlock(fine_width if index else inputs[0], image_channels * stride**2, fine_width)
             for index, stride in enumerate(fine_strides)
         ]
         bottom_blocks = [ConvBlock(used[-1], bottom_width, 1)] if bottom_width else []
-        blocks = [*bottom_blocks, *up_blocks, *fine_blocks]
+        blocks = [*narrowing[-1:], *bottom_blocks, *up_blocks, *fine_blocks]
         if blocks:
             blocks[-1].relu = False
+        self.narrowing = nn.ModuleList(narrowing)
         self.bottom = bottom_blocks[0] if bottom_blocks else nn.Identity()
         self.up_blocks = nn.ModuleList(up_blocks)
         self.fine_blocks = nn.ModuleList(fine_blocks)
@@ -185,6 +192,9 @@ class SkipDecoder(nn.Module):
         Returns:
             `[n, out_channels, h / output_stride, w / output_stride]`.
         """
+        if self.narrowing:
+            used = pyramid[len(pyramid) - len(self.narrowing) :]
+            pyramid = [narrow(level) for narrow, level in zip(self.narrowing, used, strict=True)]
         features = self.bottom(pyramid[-1])
         for index, up_block in enumerate(self.up_blocks):
             features = up_block(features, pyramid[-2 - index])

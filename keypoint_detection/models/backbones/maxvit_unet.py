@@ -27,6 +27,7 @@ class MaxVitUnet(Backbone):
             maxvit_tiny_tf_224; the number at its end is what images are padded to a multiple of. `name.tag`
             chooses among its weights.
         output_stride: Image pixels per feature pixel: 1, 2 or 4.
+        decoder_width: Channels of a light decoder, such as 32; 0: as many as the maps of the encoder have.
 
     Raises:
         ValueError: If an option is out of its range, or timm has no such encoder.
@@ -44,11 +45,13 @@ class MaxVitUnet(Backbone):
         pretrained: bool = False,
         encoder: str = "maxvit_nano_rw_256",
         output_stride: int = 1,
+        decoder_width: int = 0,
     ) -> None:
         check_at_least("MaxVitUnet", 1, n_channels_in=n_channels_in)
+        check_at_least("MaxVitUnet", 0, decoder_width=decoder_width)
         check_output_stride("MaxVitUnet", output_stride, largest=4)
         made = create_encoder("MaxVitUnet", encoder, n_channels_in, pretrained=pretrained, family="maxvit*")
-        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride)
+        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride, width=decoder_width)
         super().__init__(
             n_channels_in, decoder.out_channels, output_stride, made.image_side, **made.normalization
         )

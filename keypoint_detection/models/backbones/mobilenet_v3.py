@@ -23,6 +23,7 @@ class MobileNetV3(Backbone):
         encoder: Name of a MobileNetV3 in timm, such as mobilenetv3_large_100 or mobilenetv3_small_100;
             `name.tag` chooses among its weights.
         output_stride: Image pixels per feature pixel: 1, 2 or 4.
+        decoder_width: Channels of a light decoder, such as 32; 0: as many as the maps of the encoder have.
 
     Raises:
         ValueError: If an option is out of its range, or timm has no such encoder.
@@ -40,13 +41,17 @@ class MobileNetV3(Backbone):
         pretrained: bool = False,
         encoder: str = "mobilenetv3_large_100",
         output_stride: int = 1,
+        decoder_width: int = 0,
     ) -> None:
         check_at_least("MobileNetV3", 1, n_channels_in=n_channels_in)
+        check_at_least("MobileNetV3", 0, decoder_width=decoder_width)
         check_output_stride("MobileNetV3", output_stride, largest=4)
         made = create_encoder(
             "MobileNetV3", encoder, n_channels_in, pretrained=pretrained, family="mobilenetv3*"
         )
-        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride, bottom_width=128)
+        decoder = SkipDecoder(
+            made.widths, made.strides, n_channels_in, output_stride, bottom_width=128, width=decoder_width
+        )
         super().__init__(
             n_channels_in, decoder.out_channels, output_stride, made.strides[-1], **made.normalization
         )

@@ -21,6 +21,7 @@ class ResNetUnet(Backbone):
         encoder: Name of a ResNet in timm, such as resnet10t, resnet18, resnet34 or resnet50; `name.tag`
             chooses among its weights.
         output_stride: Image pixels per feature pixel: 1, 2 or 4.
+        decoder_width: Channels of a light decoder, such as 32; 0: as many as the maps of the encoder have.
 
     Raises:
         ValueError: If an option is out of its range, or timm has no such encoder.
@@ -38,11 +39,13 @@ class ResNetUnet(Backbone):
         pretrained: bool = False,
         encoder: str = "resnet18",
         output_stride: int = 1,
+        decoder_width: int = 0,
     ) -> None:
         check_at_least("ResNetUnet", 1, n_channels_in=n_channels_in)
+        check_at_least("ResNetUnet", 0, decoder_width=decoder_width)
         check_output_stride("ResNetUnet", output_stride, largest=4)
         made = create_encoder("ResNetUnet", encoder, n_channels_in, pretrained=pretrained, family="resnet*")
-        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride)
+        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride, width=decoder_width)
         super().__init__(
             n_channels_in, decoder.out_channels, output_stride, made.strides[-1], **made.normalization
         )

@@ -21,6 +21,7 @@ class TimmUnet(Backbone):
         encoder: Name of an encoder in timm, such as efficientnet_b0, regnety_004 or fastvit_t8, that takes
             images of any size; `name.tag` chooses among its weights.
         output_stride: Image pixels per feature pixel: 1, 2 or 4.
+        decoder_width: Channels of a light decoder, such as 32; 0: as many as the maps of the encoder have.
 
     Raises:
         ValueError: If an option is out of its range, timm has no such encoder, its maps do not halve step by
@@ -39,14 +40,16 @@ class TimmUnet(Backbone):
         pretrained: bool = False,
         encoder: str = "resnet18",
         output_stride: int = 1,
+        decoder_width: int = 0,
     ) -> None:
         check_at_least("TimmUnet", 1, n_channels_in=n_channels_in)
+        check_at_least("TimmUnet", 0, decoder_width=decoder_width)
         check_output_stride("TimmUnet", output_stride, largest=4)
         check_pyramid("TimmUnet", encoder)
         made = create_encoder(
             "TimmUnet", encoder, n_channels_in, pretrained=pretrained, finest_stride=output_stride
         )
-        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride)
+        decoder = SkipDecoder(made.widths, made.strides, n_channels_in, output_stride, width=decoder_width)
         super().__init__(
             n_channels_in, decoder.out_channels, output_stride, made.strides[-1], **made.normalization
         )

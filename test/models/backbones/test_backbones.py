@@ -47,6 +47,9 @@ def strides(name: str) -> list[int | None]:
     return [1, 2, 4] if "output_stride" in backbone_options(name) else [None]
 
 
+LIGHT = [name for name in NAMES if "decoder_width" in backbone_options(name)]
+
+
 STRIDED = [(name, stride) for name in NAMES for stride in strides(name)]
 
 
@@ -89,6 +92,24 @@ def test_gradient_reaches_every_parameter(name: str, stride: int | None) -> None
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
         assert parameter.grad.abs().max() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("stride", [1, 4])
+def test_a_light_decoder_has_fewer_parameters_and_all_of_them_learn(name: str, stride: int) -> None:
+    backbone, wide = (build(name, output_stride=stride, decoder_width=width) for width in (8, 0))
+    features = backbone(torch.randn(2, 3, 64, 96))
+    assert features.shape[1] == backbone.out_channels == 8
+    features.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    light, full = (sum(p.numel() for p in each.decoder.parameters()) for each in (backbone, wide))
+    assert light < full / 4
+
+
+def test_the_backbones_with_skip_connections_take_a_light_decoder() -> None:
+    assert set(LIGHT) >= {"ConvNeXtUnet", "MaxVitUnet", "MobileNetV3", "ResNetUnet", "TimmUnet"}
+    with pytest.raises(ValueError, match="decoder_width"):
+        build("ConvNeXtUnet", decoder_width=-1)
 
 
 @pytest.mark.parametrize("name", NAMES)

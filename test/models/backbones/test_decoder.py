@@ -102,6 +102,26 @@ def test_the_fine_width_is_half_the_finest_map_unless_it_is_given() -> None:
     assert SkipDecoder([40, 80], [4, 8], 3, 4, fine_width=7).out_channels == 40
 
 
+@pytest.mark.parametrize("output_stride", [1, 4, 8])
+def test_a_light_decoder_narrows_every_map_that_it_uses(output_stride: int) -> None:
+    torch.manual_seed(0)
+    decoder = SkipDecoder([40, 80], [4, 8], 3, output_stride, bottom_width=60, width=6)
+    features = decoder([torch.randn(2, 40, 8, 8), torch.randn(2, 80, 4, 4)], torch.randn(2, 3, 32, 32))
+    assert features.shape == (2, 6, 32 // output_stride, 32 // output_stride)
+    assert decoder.out_channels == 6
+    assert features.min() < 0 < features.max(), "the last block has no ReLU"
+    features.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in decoder.parameters())
+    # 1x1 convolutions, then 3x3 ones of the map before and the skip connection; two values to normalise
+    upward = 9 * 12 * 6 + 12
+    wanted = {
+        8: 80 * 6 + 12,
+        4: (40 + 80) * 6 + 24 + upward,
+        1: (40 + 80) * 6 + 24 + upward + 9 * (6 + 12) * 6 + 12 + 9 * (6 + 3) * 6 + 12,
+    }
+    assert sum(parameter.numel() for parameter in decoder.parameters()) == wanted[output_stride]
+
+
 def test_strides_that_do_not_double_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a SkipDecoder needs strides that double, got \[4, 16\]"):
         SkipDecoder([4, 8], [4, 16], 3, 1)
