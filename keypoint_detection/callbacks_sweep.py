@@ -17,7 +17,7 @@ class TrialReport(Callback):
     """Report a number after each validation; end the training where the answer is to stop.
 
     Args:
-        metric: Name of a number that a validation logs.
+        metric: Name of a number that a validation logs; for a score only validations with scores count.
         report: Takes the number of the validation, from 1, and the metric; returns whether to stop.
         parent: Process that runs the sweep; the training ends when it is gone. None: nobody is waited for.
     """
@@ -31,6 +31,8 @@ class TrialReport(Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         if self.metric not in trainer.callback_metrics:
+            if getattr(pl_module, "latest_score_epoch", trainer.current_epoch) != trainer.current_epoch:
+                return  # the names of the scores are not known yet
             hint = nearest_name(self.metric, trainer.callback_metrics)
             raise ValueError(f"metric of the sweep: no validation logs {self.metric!r}.{hint}")
         self.validations += 1

@@ -22,12 +22,12 @@ class FakeTrainer:
     def __init__(self, metric: float | None, fn: TrainerFn = TrainerFn.FITTING) -> None:
         self.sanity_checking, self.is_global_zero, self.should_stop = False, True, False
         self.strategy = FakeStrategy()
-        self.state = type("State", (), {"fn": fn})
+        self.state, self.current_epoch = type("State", (), {"fn": fn}), 3
         self.callback_metrics = {} if metric is None else {"checkpoint/validation_map": torch.tensor(metric)}
 
 
-def validate(callback: TrialReport, trainer: FakeTrainer) -> bool:
-    callback.on_validation_end(cast(Any, trainer), cast(Any, None))
+def validate(callback: TrialReport, trainer: FakeTrainer, module: Any = None) -> bool:
+    callback.on_validation_end(cast(Any, trainer), module)
     return trainer.should_stop
 
 
@@ -52,6 +52,17 @@ def test_a_metric_that_nothing_logs_is_named_with_the_nearest_one() -> None:
     callback = TrialReport("checkpoint/validation_mp", lambda step, value: False)
     with pytest.raises(ValueError, match="Did you mean 'checkpoint/validation_map'"):
         validate(callback, FakeTrainer(0.5))
+
+
+def test_a_score_is_waited_for_until_a_validation_has_scores() -> None:
+    reports: list[tuple[int, float]] = []
+    callback = TrialReport("checkpoint/validation_map", lambda *report: bool(reports.append(report)))
+    without_scores, with_scores = (type("Module", (), {"latest_score_epoch": epoch}) for epoch in (None, 3))
+    assert not validate(callback, FakeTrainer(None), without_scores)
+    assert not validate(callback, FakeTrainer(0.5), with_scores)
+    assert reports == [(1, 0.5)]
+    with pytest.raises(ValueError, match="no validation logs 'checkpoint/validation_map'"):
+        validate(callback, FakeTrainer(None), with_scores)
 
 
 @pytest.mark.parametrize(("parent", "ends"), [(os.getppid(), False), (None, False), (-1, True)])
