@@ -15,11 +15,11 @@ from keypoint_detection.data.coco_dataset import Batch
 from keypoint_detection.models import optimization
 from keypoint_detection.models.backbones.backbone_factory import backbone_options as known_options
 from keypoint_detection.models.backbones.backbone_factory import create_backbone
-from keypoint_detection.models.heads import create_head
+from keypoint_detection.models.heads_signed import check_same_occlusion, create_occlusion_head
 from keypoint_detection.models.inference import decode_batch, predict_images
 from keypoint_detection.models.losses import entropy_floor
 from keypoint_detection.models.losses_mining import mined
-from keypoint_detection.models.scores import DetectionScores, counted_samples
+from keypoint_detection.models.scores import DetectionScores, counted_samples, scores_of
 from keypoint_detection.models.transfer import freeze, hold_still, unfreeze
 from keypoint_detection.records import Prediction
 from keypoint_detection.utils.heatmap import sigma_at_epoch
@@ -33,6 +33,7 @@ class KeypointDetector(pl.LightningModule):
         backbone_type: Name in the backbone registry.
         backbone_options: Options of that backbone.
         head: `heatmap`, or `regression`: one point per channel from pooled or class-token features.
+        occlusion: `ignore`, or `signed`: heatmaps are negative at occluded keypoints.
         loss_function: Name in the losses of the head; None takes its default (BCE, SmoothL1).
         ohkm: Channels per image, those with the largest loss, that are trained on; 0: all.
         heatmap_sigma: Standard deviation of the targets in heatmap pixels.
@@ -73,6 +74,7 @@ class KeypointDetector(pl.LightningModule):
         backbone_options: dict[str, Any] | None = None,
         *,
         head: str = "heatmap",
+        occlusion: str = "ignore",
         loss_function: str | None = None,
         ohkm: int = 0,
         heatmap_sigma: float = 2.0,
@@ -111,7 +113,7 @@ class KeypointDetector(pl.LightningModule):
         set_here = {"n_heatmaps": len(self.channel_names), "class_token": head == "regression"}
         taken = {name: value for name, value in set_here.items() if name in known_options(backbone_type)}
         self.backbone = create_backbone(backbone_type, **{**(backbone_options or {}), **taken})
-        self.head = create_head(head, self.backbone, len(self.channel_names))
+        self.head = create_occlusion_head(head, occlusion, self.backbone, len(self.channel_names))
         self.register_buffer("image_mean", torch.tensor(self.backbone.image_mean).view(-1, 1, 1) * 255, False)
         self.register_buffer("image_std", torch.tensor(self.backbone.image_std).view(-1, 1, 1) * 255, False)
         self.loss_name = loss_function or self.head.default_loss
@@ -121,9 +123,7 @@ class KeypointDetector(pl.LightningModule):
         self.is_frozen = freeze_backbone or unfreeze_epoch is not None
         if self.is_frozen:
             freeze(self.backbone)
-        scores = [self.channel_names, maximal_gt_keypoint_pixel_distances]
-        self.validation_scores = DetectionScores(*scores, **DetectionScores.options(scoring))
-        self.test_scores = DetectionScores(*scores, **DetectionScores.options(scoring))
+        self.validation_scores, self.test_scores = scores_of(self), scores_of(self)
         self.latest_map = -1.0
         self.latest_score_epoch: int | None = None
 
@@ -192,12 +192,12 @@ class KeypointDetector(pl.LightningModule):
         loss = per_channel.sum()
         self._log_losses(stage, batch, loss, per_channel)
         if self.loss_name == "BCE" and stage != "train":
-            floor = entropy_floor(target, weight).sum()
+            floor = entropy_floor(self.head.probabilities(target), weight).sum()
             self.log(f"{stage}/gt_loss", floor, batch_size=counted_samples(batch), sync_dist=True)
         if stage == "test" or (stage == "validation" and self.is_score_epoch()):
-            keypoints, scores = decode_batch(self, stages[-1], batch)
             collected = self.test_scores if stage == "test" else self.validation_scores
-            collected.update(keypoints, scores, batch, self.required_visibility)
+            found = decode_batch(self, stages[-1], batch, signed=True)
+            collected.update(*found, batch, self.required_visibility)
         return loss
 
     def _log_losses(self, stage: str, batch: Batch, loss: Tensor, per_channel: Tensor) -> None:
@@ -287,8 +287,9 @@ class KeypointDetector(pl.LightningModule):
         return values
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume from averaged weights without averaging."""
+        """Refuse to resume from averaged weights without averaging, and from maps of another meaning."""
         optimization.check_averages_go_on(self._trainer, checkpoint)
+        check_same_occlusion(checkpoint, self.hparams["occlusion"])
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Return what tells the schedule about validations, where it listens."""

@@ -12,6 +12,7 @@ from keypoint_detection.data.coco_dataset import Batch
 from keypoint_detection.geometry import heatmap_to_image, image_to_heatmap
 from keypoint_detection.models.backbones.base_backbone import Backbone
 from keypoint_detection.models.backbones.decoder import HeatmapConv
+from keypoint_detection.models.heads_grid import average_to_grid
 from keypoint_detection.models.losses import LOSSES
 from keypoint_detection.models.point_losses import POINT_LOSSES
 from keypoint_detection.registry import Registry
@@ -36,11 +37,13 @@ class Head(nn.Module, ABC):
         losses: The losses that can be chosen for the output.
         default_loss: The one that is taken when none is chosen.
         uses_stages: Whether heatmaps of a backbone's earlier stages are outputs too.
+        is_signed: Whether it tells occluded keypoints from visible ones; see `decode_signed`.
     """
 
     losses: ClassVar[Registry[Any]]
     default_loss: ClassVar[str]
     uses_stages: ClassVar[bool]
+    is_signed: ClassVar[bool] = False
 
     @abstractmethod
     def targets(
@@ -89,6 +92,35 @@ class Head(nn.Module, ABC):
             Keypoints `[n, c, k, 2]` in pixels of those images, float32, NaN where there is none, and scores
             `[n, c, k]` in [0, 1], best first, 0 where there is none.
         """
+
+    def decode_signed(
+        self,
+        output: Tensor,
+        *,
+        input_hw: tuple[int, int],
+        max_keypoints: int,
+        min_distance_px: int,
+        threshold: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Do as `decode`, with scores in [-1, 1]: that of an occluded keypoint has a minus.
+
+        A head that cannot tell takes every keypoint for visible.
+        """
+        return self.decode(
+            output,
+            input_hw=input_hw,
+            max_keypoints=max_keypoints,
+            min_distance_px=min_distance_px,
+            threshold=threshold,
+        )
+
+    def probabilities(self, target: Tensor) -> Tensor:
+        """Return a target for heatmaps as the probabilities in [0, 1] that its cross-entropy is of."""
+        return target
+
+    def maps(self, output: Tensor) -> Tensor:
+        """Return the heatmaps that logits `[n, c, h, w]` stand for, float32: probabilities in [0, 1]."""
+        return output.detach().float().sigmoid()
 
     @abstractmethod
     def contract(self) -> dict[str, str]:
@@ -254,34 +286,6 @@ class RegressionHead(Head):
     def contract(self) -> dict[str, str]:
         """Name the head, and say that there is no refinement and no confidence."""
         return {"head": "regression", "refinement": "none", "score": "constant 1"}
-
-
-def average_to_grid(features: Tensor, side: int) -> Tensor:
-    """Average maps over the cells of a square grid.
-
-    A pixel on the border of two cells counts for each by its share in it, so that every cell has the same
-    area for any size, maps smaller than the grid included. It is two matrix products: unlike PyTorch's
-    adaptive pooling, this has a deterministic gradient on every device.
-
-    Args:
-        features: `[n, c, h, w]`.
-        side: Cells along each side.
-
-    Returns:
-        `[n, c, side, side]`.
-    """
-    rows, columns = (_cell_shares(size, side, features) for size in features.shape[-2:])
-    return rows @ (features @ columns.T)
-
-
-def _cell_shares(size: int, side: int, like: Tensor) -> Tensor:
-    """Return which share of each of `side` equal cells each of `size` pixels fills, `[side, size]`."""
-    pixels = torch.arange(size, dtype=like.dtype, device=like.device)
-    cells = torch.arange(side, dtype=like.dtype, device=like.device)[:, None]
-    # In units of 1 / side pixels, all borders are whole numbers.
-    first = torch.maximum(pixels * side, cells * size)
-    last = torch.minimum((pixels + 1) * side, (cells + 1) * size)
-    return (last - first).clamp(min=0) / size
 
 
 def _check_one_each(present: Tensor) -> None:

@@ -44,6 +44,8 @@ def decode_batch(
     output: Tensor,
     batch: "Batch | UnlabeledBatch | Mapping[str, Any]",
     max_keypoints: int | None = None,
+    *,
+    signed: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Turn what the detector gives into detections in original pixels.
 
@@ -52,6 +54,7 @@ def decode_batch(
         output: What it gave for the batch: `[n, c, h, w]` or `[n, c, 2]`.
         batch: With `image`, `to_image` `[n, 2, 3]` and `image_hw` `[n, 2]`.
         max_keypoints: Most detections per channel and image; None takes those of the detector.
+        signed: Give the scores of occluded keypoints a minus, where the detector tells them.
 
     Returns:
         Keypoints `[n, c, k, 2]`, NaN where there is none, and scores `[n, c, k]`, 0 there. Detections in the
@@ -60,16 +63,20 @@ def decode_batch(
     """
     if detector.hparams["input_mode"] == "instance":  # every keypoint of an instance is somewhere
         most = max(len(channel) for channel in detector.hparams["keypoint_channel_configuration"])
-        return _decode(detector, output, batch, max_keypoints or most, threshold=0.0)
+        return _decode(detector, output, batch, max_keypoints or most, threshold=0.0, signed=signed)
     most = max_keypoints or detector.hparams["max_keypoints"]
-    points, scores = _decode(detector, output, batch, most, threshold=DETECTION_THRESHOLD)
+    points, scores = _decode(detector, output, batch, most, threshold=DETECTION_THRESHOLD, signed=signed)
     image_hw = batch["image_hw"].to(points.device).view(-1, 2, 1, 1)
     inside = is_inside(points, (image_hw[:, 0], image_hw[:, 1]))
     return torch.where(inside[..., None], points, torch.nan), torch.where(inside, scores, 0.0)
 
 
 def decode_instances(
-    detector: "KeypointDetector", output: Tensor, batch: "Batch | Mapping[str, Any]"
+    detector: "KeypointDetector",
+    output: Tensor,
+    batch: "Batch | Mapping[str, Any]",
+    *,
+    signed: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the best point of every channel, whatever its score, in original pixels.
 
@@ -77,12 +84,14 @@ def decode_instances(
         detector: As for `decode_batch`.
         output: What it gave for the batch.
         batch: As for `decode_batch`.
+        signed: As for `decode_batch`.
 
     Returns:
         Keypoints `[n, c, 2]`, all finite, and scores `[n, c]`. A map without any peak gives the centre of the
         network's frame, with a score of 0.
     """
-    points, scores = (found[:, :, 0] for found in _decode(detector, output, batch, 1, threshold=0.0))
+    found = _decode(detector, output, batch, 1, threshold=0.0, signed=signed)
+    points, scores = (part[:, :, 0] for part in found)
     height, width = batch["image"].shape[-2:]
     centre = points.new_tensor([(width - 1) / 2, (height - 1) / 2]).expand(len(points), 1, 2)
     centre = transform_points(batch["to_image"].to(points), centre)
@@ -97,10 +106,11 @@ def _decode(
     max_keypoints: int,
     *,
     threshold: float,
+    signed: bool,
 ) -> tuple[Tensor, Tensor]:
     """Return keypoints `[n, c, max_keypoints, 2]` in original pixels and scores `[n, c, max_keypoints]`."""
     decode = partial(
-        detector.head.decode,
+        detector.head.decode_signed if signed else detector.head.decode,
         input_hw=(batch["image"].shape[-2], batch["image"].shape[-1]),
         max_keypoints=max_keypoints,
         min_distance_px=detector.hparams["minimal_keypoint_extraction_pixel_distance"],
@@ -176,7 +186,7 @@ def predict_batch(
         if not is_larger_than_tile((batch["image"].shape[-2], batch["image"].shape[-1]), options.tile_px):
             output = _forward(detector, batch["image"], options)
             return to_predictions(
-                detector, *decode_batch(detector, output, batch, options.max_keypoints), batch
+                detector, *decode_batch(detector, output, batch, options.max_keypoints, signed=True), batch
             )
         rows = (_one_image(batch, row) for row in range(len(batch["image"])))
         return [prediction for row in rows for prediction in _predict_in_tiles(detector, row, options)]
@@ -185,14 +195,17 @@ def predict_batch(
 def to_predictions(
     detector: "KeypointDetector", points: Tensor, scores: Tensor, batch: UnlabeledBatch
 ) -> list[Prediction]:
-    """Return one prediction per image from what `decode_batch` gives, wherever it lies."""
+    """Return one prediction per image from what `decode_batch` gives, wherever it lies.
+
+    A score with a minus makes an occluded keypoint, of visibility 1.
+    """
     names = tuple(detector.channel_names)
     found = torch.cat([points, scores[..., None]], dim=-1).tolist()  # one copy from the device
     sizes = batch["image_hw"].tolist()
     return [
         Prediction(
             keypoints=tuple(
-                tuple(Keypoint(x, y, score) for x, y, score in channel if math.isfinite(x + y))
+                tuple(_keypoint(x, y, score) for x, y, score in channel if math.isfinite(x + y))
                 for channel in channels
             ),
             channel_names=names,
@@ -201,6 +214,10 @@ def to_predictions(
         )
         for channels, (height, width), path in zip(found, sizes, batch["path"], strict=True)
     ]
+
+
+def _keypoint(x: float, y: float, signed_score: float) -> Keypoint:
+    return Keypoint(x, y, abs(signed_score), visibility=1 if signed_score < 0 else 2)
 
 
 @contextmanager
@@ -229,7 +246,7 @@ def _predict_in_tiles(
     """Return the prediction of a batch of one image."""
     tiling = tiling_of(detector, options)
     logits = tiled_logits(lambda tiles: _forward(detector, tiles, options), batch["image"][0], tiling)
-    points, scores = decode_batch(detector, logits[None], batch, options.max_keypoints)
+    points, scores = decode_batch(detector, logits[None], batch, options.max_keypoints, signed=True)
     return to_predictions(detector, points, scores, batch)
 
 

@@ -67,18 +67,18 @@ LOSSES: Registry[Loss] = Registry("loss")
 @LOSSES.register("BCE")
 def binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the cross-entropy `-t log p - (1 - t) log(1 - p)`, `p = sigmoid(logits)`, per channel `[c]`."""
-    _check_shapes(target, logits=logits, weight=weight)
-    values = F.binary_cross_entropy_with_logits(_plain(logits), _plain(target), reduction="none")
-    return _channel_mean(values, weight)
+    check_shapes(target, logits=logits, weight=weight)
+    values = F.binary_cross_entropy_with_logits(plain(logits), plain(target), reduction="none")
+    return channel_mean(values, weight)
 
 
 @LOSSES.register("MSE")
 def squared_error(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return `28 (1 + 20 t) (p - t)^2`, `p = sigmoid(logits)`, per channel `[c]`; see `foreground_weight`."""
-    _check_shapes(target, logits=logits, weight=weight)
-    target = _plain(target)
-    values = F.mse_loss(_plain(logits).sigmoid(), target, reduction="none")
-    return GRADIENT_SCALE * _channel_mean(values * foreground_weight(target), weight)
+    check_shapes(target, logits=logits, weight=weight)
+    target = plain(target)
+    values = F.mse_loss(plain(logits).sigmoid(), target, reduction="none")
+    return GRADIENT_SCALE * channel_mean(values * foreground_weight(target), weight)
 
 
 @LOSSES.register("SmoothL1")
@@ -87,10 +87,10 @@ def smooth_l1(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> T
 
     `s(d)` is `d^2 / 0.2` for `|d| < 0.1` and `|d| - 0.05` beyond: a wrong label pulls less than with the MSE.
     """
-    _check_shapes(target, logits=logits, weight=weight)
-    target = _plain(target)
-    values = F.smooth_l1_loss(_plain(logits).sigmoid(), target, reduction="none", beta=SMOOTH_L1_BETA)
-    return GRADIENT_SCALE * _channel_mean(values * foreground_weight(target), weight)
+    check_shapes(target, logits=logits, weight=weight)
+    target = plain(target)
+    values = F.smooth_l1_loss(plain(logits).sigmoid(), target, reduction="none", beta=SMOOTH_L1_BETA)
+    return GRADIENT_SCALE * channel_mean(values * foreground_weight(target), weight)
 
 
 @LOSSES.register("Focal")
@@ -104,14 +104,14 @@ def focal(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tenso
 
     Source: Zhou et al., Objects as Points, 2019 (arXiv 1904.07850, equation 1).
     """
-    _check_shapes(target, logits=logits, weight=weight)
-    logits, target = _plain(logits), _plain(target)
+    check_shapes(target, logits=logits, weight=weight)
+    logits, target = plain(logits), plain(target)
     is_peak = peak_pixels(target, weight)
     # Both terms are the same function: of the logit at a peak, and of its negative elsewhere.
     wrong = torch.where(is_peak, -logits, logits)
     values = wrong.sigmoid().square() * F.softplus(wrong)
     beside = torch.where(is_peak, 1.0, (1.0 - target).square().square())
-    return FOCAL_SCALE * _channel_mean(beside * values, weight)
+    return FOCAL_SCALE * channel_mean(beside * values, weight)
 
 
 @LOSSES.register("AdaptiveWing")
@@ -125,16 +125,16 @@ def adaptive_wing(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
     Source: Wang et al., Adaptive Wing Loss for Robust Face Alignment via Heatmap Regression, ICCV 2019
     (arXiv 1904.07399, equation 3).
     """
-    _check_shapes(target, logits=logits, weight=weight)
-    target = _plain(target)
-    size = (_plain(logits).sigmoid() - target).abs()
+    check_shapes(target, logits=logits, weight=weight)
+    target = plain(target)
+    size = (plain(logits).sigmoid() - target).abs()
     power = ADAPTIVE_WING_ALPHA - target
     edge = torch.pow(ADAPTIVE_WING_THETA / ADAPTIVE_WING_EPSILON, power)
     near = torch.log1p((size / ADAPTIVE_WING_EPSILON) ** power)
     slope = power * edge / (ADAPTIVE_WING_THETA * (1.0 + edge))
     far = torch.log1p(edge) + slope * (size - ADAPTIVE_WING_THETA)
     values = ADAPTIVE_WING_OMEGA * torch.where(size < ADAPTIVE_WING_THETA, near, far)
-    return ADAPTIVE_WING_SCALE * _channel_mean(values * foreground_weight(target), weight)
+    return ADAPTIVE_WING_SCALE * channel_mean(values * foreground_weight(target), weight)
 
 
 @LOSSES.register("KL")
@@ -149,10 +149,10 @@ def kl_divergence(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
 
     Source: Csiszar, Why least squares and maximum entropy?, Annals of Statistics 19, 1991 (I-divergence).
     """
-    _check_shapes(target, logits=logits, weight=weight)
-    logits, target = _plain(logits), _plain(target)
+    check_shapes(target, logits=logits, weight=weight)
+    logits, target = plain(logits), plain(target)
     values = torch.xlogy(target, target) - target * F.logsigmoid(logits) - target + logits.sigmoid()
-    return _channel_mean(values, weight)
+    return channel_mean(values, weight)
 
 
 def peak_pixels(target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -207,30 +207,31 @@ def entropy_floor(target: Tensor, weight: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: If target and weight differ in shape.
     """
-    _check_shapes(target, weight=weight)
-    target = _plain(target).detach()
+    check_shapes(target, weight=weight)
+    target = plain(target).detach()
     uncertain = (target > 0.0) & (target < 1.0)  # few pixels; everywhere else the entropy is 0
     chance = target[uncertain]
     values = torch.zeros_like(target)
     # log1p is exact for the faint tails of a peak, where 1 - t rounds to 1.
     values[uncertain] = -chance * chance.log() - (1.0 - chance) * torch.log1p(-chance)
-    return _channel_mean(values, weight)
+    return channel_mean(values, weight)
 
 
-def _plain(values: Tensor) -> Tensor:
+def plain(values: Tensor) -> Tensor:
     """Return float32 values in plain memory order: mixing in channels-last logits is slower."""
     return values.float().contiguous()
 
 
-def _channel_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+def channel_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the mean of `[n, c, h, w]` over images and pixels, by weight, `[c]`; 0 without any weight."""
     axes = (0, 2, 3)
     if weight is None:
         return values.mean(dim=axes)
-    scale = _plain(weight)
+    scale = plain(weight)
     return (scale * values).sum(dim=axes) / scale.sum(dim=axes).clamp(min=SMALLEST_WEIGHT)
 
 
-def _check_shapes(target: Tensor, **others: Tensor | None) -> None:
+def check_shapes(target: Tensor, **others: Tensor | None) -> None:
     """Check that all have the target's shape: broadcasting would hide a mistake."""
     for name, values in others.items():
         if values is not None and values.shape != target.shape:

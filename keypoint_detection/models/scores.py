@@ -14,9 +14,12 @@ from keypoint_detection.metrics.error_statistics import error_statistics
 from keypoint_detection.metrics.image_statistics import ImageStatistic
 from keypoint_detection.metrics.keypoint_errors import KeypointErrorTable
 from keypoint_detection.metrics.precision_recall import Interpolation
+from keypoint_detection.metrics.visibility_scores import VisibilityTable
+from keypoint_detection.metrics.visibility_statistics import visibility_statistics
 
 if TYPE_CHECKING:
     from keypoint_detection.data.coco_dataset import Batch
+    from keypoint_detection.models.detector import KeypointDetector
 
 NUM_NEW = "num_new"
 """Entry of a batch: how many of its samples count; the others were scored by another process."""
@@ -41,6 +44,7 @@ class DetectionScores(nn.Module):
         thresholds: AP thresholds: original-image pixels, or OKS when all are below 1.
         interpolation: Of the AP: "all" or "101".
         alphas: PCK thresholds, in units of the normalising length.
+        scores_visibility: Also judge whether detections are told to be visible or occluded.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class DetectionScores(nn.Module):
         thresholds: Sequence[float],
         interpolation: Interpolation = "all",
         alphas: Sequence[float] = DEFAULT_ALPHAS,
+        *,
+        scores_visibility: bool = False,
     ) -> None:
         super().__init__()
         self.channel_names, self.thresholds = list(channel_names), list(thresholds)
@@ -60,6 +66,7 @@ class DetectionScores(nn.Module):
             len(channel_names), thresholds, self.similarity, interpolation=interpolation
         )
         self.errors = KeypointErrorTable(len(channel_names))
+        self.visibility = VisibilityTable(len(channel_names)) if scores_visibility else None
 
     @staticmethod
     def options(scoring: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -72,14 +79,15 @@ class DetectionScores(nn.Module):
 
         Args:
             keypoints: `[n, c, k, 2]` in original pixels, NaN where there is none.
-            scores: `[n, c, k]` in [0, 1].
+            scores: `[n, c, k]` in [0, 1], or with a minus where a keypoint is told to be occluded.
             batch: The batch that they come from; `keypoint_length` (without it, PCK is not defined),
                 `crowd_box` and `image_id` (without it, every sample is an image of its own) may be missing.
                 With `NUM_NEW`, only as many samples are added, the first ones.
             required_visibility: Labels below this flag are ignored: neither missed nor false.
         """
         new = slice(batch.get(NUM_NEW, len(keypoints)))
-        keypoints, scores = keypoints[new], scores[new]
+        keypoints, signed_scores = keypoints[new], scores[new]
+        scores = signed_scores.abs()
         batch = {name: part[new] for name, part in batch.items() if name != NUM_NEW}  # pyright: ignore
         visibility = batch["visibility"]
         excluded = (visibility > 0) & (visibility < required_visibility)
@@ -94,11 +102,15 @@ class DetectionScores(nn.Module):
         length = torch.full_like(target[..., 0], torch.nan) if length is None else length
         image = batch.get("image_id")
         self.errors.update(keypoints, scores, *labels, length=length, ignored=excluded, image=image)
+        if self.visibility is not None:
+            self.visibility.update(keypoints, signed_scores, *labels, ignored=excluded)
 
     def reset(self) -> None:
         """Forget everything collected."""
         self.average_precision.reset()
         self.errors.reset()
+        if self.visibility is not None:
+            self.visibility.reset()
 
     def statistics(self) -> list[ImageStatistic]:
         """Return every number as a function of how often each image counts; of this process alone."""
@@ -109,7 +121,10 @@ class DetectionScores(nn.Module):
             channel_names=names,
             threshold_names=tuple(self.ap_name(threshold) for threshold in self.thresholds),
         )
-        return [precision, *error_statistics(self.errors.errors(), names, self.alphas)]
+        numbers = [precision, *error_statistics(self.errors.errors(), names, self.alphas)]
+        if self.visibility is None:
+            return numbers
+        return [*numbers, *visibility_statistics(self.visibility.pairs(), names)]
 
     def compute(self) -> dict[str, float]:
         """Return plain numbers by name, such as `map`, `ap@2px`, `stem/ap@2px`, `mean_error_px`, `missed`.
@@ -124,13 +139,28 @@ class DetectionScores(nn.Module):
             values[f"{name}/map"] = float(table[index].mean())
             for column, threshold in enumerate(self.thresholds):
                 values[f"{name}/{self.ap_name(threshold)}"] = float(table[index, column])
-        for statistic in error_statistics(self.errors.compute(), tuple(self.channel_names), self.alphas):
+        names = tuple(self.channel_names)
+        statistics: list[ImageStatistic] = [*error_statistics(self.errors.compute(), names, self.alphas)]
+        if self.visibility is not None:
+            statistics += visibility_statistics(self.visibility.compute(), names)
+        for statistic in statistics:
             values |= dict(zip(statistic.columns, statistic.value().tolist(), strict=True))
         return values
 
     def ap_name(self, threshold: float) -> str:
         """Return `ap@2px` or `ap@oks0.5`."""
         return f"ap@oks{threshold:g}" if self.similarity == "oks" else f"ap@{threshold:g}px"
+
+
+def scores_of(detector: "KeypointDetector") -> DetectionScores:
+    """Return the scores that a detector is judged by, without any detection yet."""
+    hparams = detector.hparams
+    return DetectionScores(
+        detector.channel_names,
+        hparams["maximal_gt_keypoint_pixel_distances"],
+        **DetectionScores.options(hparams["scoring"]),
+        scores_visibility=detector.head.is_signed,
+    )
 
 
 def _check_names(kind: str, numbers: Sequence[float]) -> None:

@@ -5,6 +5,7 @@ All coordinates are heatmap pixels: `(x, y)`, and an integer is the centre of a 
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -155,17 +156,35 @@ def extract_keypoints(
 
     Source: peak definition and windows ours, after CenterNet's max-pooling; refinements see `heatmap_refine`.
     """
-    _check_decode(heatmaps, max_keypoints, min_distance_px, refine)
+    check_decode(heatmaps, max_keypoints, min_distance_px, refine)
+    decode = partial(
+        _extract_from_planes,
+        max_keypoints=max_keypoints,
+        min_distance_px=min_distance_px,
+        threshold=threshold,
+        refinement=REFINEMENTS[refine],
+    )
+    return decode_in_parts(heatmaps, max_keypoints, decode)
+
+
+def decode_in_parts(
+    heatmaps: Tensor, max_keypoints: int, decode: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Decode maps some at a time, in float32 under any precision.
+
+    Args:
+        heatmaps: `[n, c, h, w]`.
+        max_keypoints: Most keypoints per map.
+        decode: Maps float32 `[p, h, w]` to keypoints `[p, max_keypoints, 2]` and `[p, max_keypoints]`.
+
+    Returns:
+        Both for all maps, `[n, c, max_keypoints, 2]` and `[n, c, max_keypoints]`.
+    """
     images, channels, height, width = heatmaps.shape
     pixels_per_plane = max(height * width, max_keypoints * max(max_keypoints, PATCH_SIDE**2))
     batches = heatmaps.reshape(-1, height, width).split(max(1, PIXELS_AT_ONCE // pixels_per_plane))
     with torch.autocast(heatmaps.device.type, enabled=False):  # which would fit in half precision
-        found = [
-            _extract_from_planes(
-                planes.float(), max_keypoints, min_distance_px, threshold, REFINEMENTS[refine]
-            )
-            for planes in batches
-        ]
+        found = [decode(planes.float()) for planes in batches]
     keypoints = torch.cat([keypoints for keypoints, _ in found])
     scores = torch.cat([scores for _, scores in found])
     return (
@@ -178,23 +197,39 @@ def _extract_from_planes(
     planes: Tensor, max_keypoints: int, min_distance_px: int, threshold: float, refinement: Refinement
 ) -> tuple[Tensor, Tensor]:
     """Decode `[p, h, w]` into keypoints `[p, max_keypoints, 2]` and scores `[p, max_keypoints]`."""
-    count, height, width = planes.shape
+    peaks, present = best_peaks(planes, max_keypoints, min_distance_px, threshold)
+    keypoints = placed(refinement(planes, peaks), present, planes)
+    return keypoints, torch.zeros(present.shape, device=planes.device).masked_scatter(present, peaks.score)
+
+
+def best_peaks(
+    planes: Tensor, max_keypoints: int, min_distance_px: int, threshold: float
+) -> tuple[Peaks, Tensor]:
+    """Return the m best peaks of float32 planes `[p, h, w]`, by plane and best first.
+
+    The second value, bool `[p, max_keypoints]`, tells where they belong: its m places in reading order.
+    """
     peaks = find_peaks(planes, min_distance_px, threshold, max_keypoints)
-    first = torch.searchsorted(peaks.plane, torch.arange(count, device=planes.device))
+    first = torch.searchsorted(peaks.plane, torch.arange(len(planes), device=planes.device))
     rank = torch.arange(len(peaks.plane), device=planes.device) - first[peaks.plane]
     most = max(max_keypoints, int(rank.max()) + 1 if len(rank) else 0)
-    table = torch.full((count, most), -torch.inf, device=planes.device)
+    table = torch.full((len(planes), most), -torch.inf, device=planes.device)
     table[peaks.plane, rank] = peaks.score
     scores, order = (part[:, :max_keypoints] for part in table.sort(dim=1, descending=True, stable=True))
     present = scores > -torch.inf
-    peaks = peaks.select((first[:, None] + order)[present])
+    return peaks.select((first[:, None] + order)[present]), present
+
+
+def placed(positions: Tensor, present: Tensor, planes: Tensor) -> Tensor:
+    """Return positions `[m, 2]`, kept on the map, at their places `[p, max_keypoints, 2]`, NaN elsewhere."""
+    height, width = planes.shape[1:]
     limit = torch.tensor([width, height], device=planes.device) - 0.5
-    keypoints = torch.full((count, max_keypoints, 2), torch.nan, device=planes.device)
-    keypoints[present] = torch.minimum(refinement(planes, peaks).clamp(min=-0.5), limit)
-    return keypoints, torch.where(present, scores, 0.0)
+    keypoints = torch.full((*present.shape, 2), torch.nan, device=planes.device)
+    keypoints[present] = torch.minimum(positions.clamp(min=-0.5), limit)
+    return keypoints
 
 
-def _check_decode(heatmaps: Tensor, max_keypoints: int, min_distance_px: int, refine: str) -> None:
+def check_decode(heatmaps: Tensor, max_keypoints: int, min_distance_px: int, refine: str) -> None:
     """Raise a ValueError for arguments that `extract_keypoints` cannot use."""
     if heatmaps.ndim != 4 or not heatmaps.is_floating_point() or min(heatmaps.shape[2:]) < 1:
         raise ValueError(
