@@ -1,0 +1,184 @@
+"""The commands `visibility make-dataset` and `visibility train`."""
+
+import argparse
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from keypoint_detection.command_flags import command_parser, count, count_or_none, quiet_lightning
+from keypoint_detection.registry import nearest_name
+from keypoint_detection.train.cli import UsageError
+from keypoint_detection.visibility.train_config import (
+    PointDataConfig,
+    PointModelConfig,
+    PointRunConfig,
+    VisibilityTrainConfig,
+    config_to_yaml,
+)
+
+FACTORS = (2, 4, 8, 16, 32)
+SECTIONS: dict[str, type[BaseModel]] = {
+    "data": PointDataConfig,
+    "model": PointModelConfig,
+    "run": PointRunConfig,
+}
+
+
+def run_make_dataset(argv: list[str]) -> int:
+    """Make a data set of points."""
+    parser = command_parser(
+        "visibility make-dataset",
+        "Make a data set of points: a table of them, and the images at several scales, memory-mapped.",
+    )
+    parser.add_argument(
+        "source",
+        help="folder of scenes (images/, depth/ and masks/ by view, or camvis2's raw files), or a COCO "
+        "keypoint file, whose keypoints of visibility 2 are set against those of 1",
+    )
+    parser.add_argument("--output", required=True, help="folder for the data set; an older one is replaced")
+    parser.add_argument(
+        "--factors", type=count, nargs="+", default=FACTORS, help="demagnification of each level, rising"
+    )
+    group = parser.add_argument_group("scenes")
+    group.add_argument("--points_per_image", type=count, default=500, help="points of each image, at most")
+    group.add_argument(
+        "--border_px", type=count_or_none, default=64, help="pixels along the borders without points"
+    )
+    group.add_argument("--seed", type=count_or_none, default=2022, help="seed of the choice of points")
+    group.add_argument("--format", default="csv", choices=["csv", "parquet"], help="kind of the table")
+    group.add_argument(
+        "--depth_channel",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show log depth to the network beside the colours",
+    )
+    group = parser.add_argument_group("COCO file")
+    group.add_argument(
+        "--group_by",
+        help="field of the images (such as video) or folder that is the view; default: every image by itself",
+    )
+    args = parser.parse_args(argv)
+    if args.group_by is not None and Path(args.source).is_dir():
+        raise UsageError("argument --group_by: goes with a COCO file; scenes have views")
+    return _make_dataset(args)
+
+
+def _make_dataset(args: argparse.Namespace) -> int:
+    from keypoint_detection.visibility.make_dataset import make_dataset
+    from keypoint_detection.visibility.train_data import make_keypoint_dataset, open_dataset
+
+    if Path(args.source).is_dir():
+        make_dataset(
+            args.source,
+            args.output,
+            points_per_image=args.points_per_image,
+            border_px=args.border_px,
+            factors=args.factors,
+            seed=args.seed,
+            points_format=args.format,
+            depth_channel=args.depth_channel,
+        )
+        data = open_dataset(args.output)
+    else:
+        data = make_keypoint_dataset(args.source, args.output, factors=args.factors, group_by=args.group_by)
+    n_visible = int((data.table.label == 1).sum())
+    print(
+        f"{len(data.table)} points, {n_visible} of them visible, of {data.pyramid.n_images} images and "
+        f"{len(data.views)} views; pre-scaled images {data.pyramid.n_bytes / 1e6:.1f} MB"
+    )
+    print(f"written: {args.output}")
+    return 0
+
+
+def run_train(argv: list[str]) -> int:
+    """Train a classifier on points."""
+    parser = command_parser(
+        "visibility train", "Train a classifier on points, and score it on views that it has not seen."
+    )
+    add_training_flags(parser)
+    args = parser.parse_args(argv)
+    config = training_config(args)
+    if args.print_config:
+        print(config_to_yaml(config), end="")
+        return 0
+    from keypoint_detection.visibility.evaluate_run import close_text, read_distances, scores_text
+    from keypoint_detection.visibility.folds_file import EVAL_FOLDER
+    from keypoint_detection.visibility.train import train
+
+    quiet_lightning()
+    result = train(config)
+    folder = result.run_dir / EVAL_FOLDER
+    print(f"last weights on the views held out, {', '.join(result.metrics['views'])}:")
+    print("\n".join(filter(None, [scores_text(result.metrics), close_text(read_distances(folder))])))
+    print(f"run: {result.run_dir}\nlast checkpoint: {result.last_checkpoint}\npage: {folder / 'report.html'}")
+    return 0
+
+
+def add_training_flags(parser: argparse.ArgumentParser, left_out: tuple[str, ...] = ()) -> None:
+    """Add a flag per field of VisibilityTrainConfig, `--config` and `--print_config`."""
+    parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; flags win over it")
+    parser.add_argument("--print_config", action="store_true", help="print the resolved YAML and stop")
+    for title, section in SECTIONS.items():
+        group = parser.add_argument_group(title)
+        for name, field in section.model_fields.items():
+            if name not in left_out:
+                _add_flag(group, name, field)
+
+
+def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
+    default = field.get_default(call_default_factory=True, validated_data={})
+    text = str(field.description).replace("%", "%%")
+    text += f" (default: {default})" if default is not None and default != {} else ""
+    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
+    kinds = (field.annotation, *get_args(field.annotation))
+    if bool in kinds:
+        options |= {"nargs": "?", "const": True, "metavar": "BOOL"}
+    elif name in ("validation_views", "factors"):
+        options |= {"nargs": "+", "metavar": name.rsplit("_", maxsplit=1)[-1].upper()}
+    else:
+        options |= {"metavar": name.rsplit("_", maxsplit=1)[-1].upper()}
+    group.add_argument(f"--{name}", **options)
+
+
+def training_config(args: argparse.Namespace) -> VisibilityTrainConfig:
+    """Return the configuration of the flags and of the YAML file.
+
+    Raises:
+        UsageError: A value is wrong; one line.
+    """
+    fields = VisibilityTrainConfig.model_fields
+    given = {name: _joined(value) for name, value in vars(args).items() if name in fields}
+    values = {**_read_yaml(args.config), **given}
+    unknown = next((name for name in values if name not in fields), None)
+    if unknown is not None:
+        raise UsageError(f"unknown setting {unknown!r}.{nearest_name(unknown, fields)}")
+    try:
+        return VisibilityTrainConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:
+            raise UsageError(message) from None
+        raise UsageError(f"--{first['loc'][0]}: {message}; got {first['input']!r}") from None
+
+
+def _joined(value: Any) -> Any:
+    """Return the words of a flag, which a single one may hold separated by spaces or commas."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _read_yaml(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    if not Path(path).is_file():
+        raise UsageError(f"--config: no such file: {path}")
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"--config: {path} should hold 'flag: value' lines, got {type(values).__name__}")
+    return {str(name): value for name, value in values.items()}
