@@ -15,6 +15,7 @@ EXTRAS = {
     "video": ["av>=17"],
     "sleap": ["sleap-io>=0.2"],
     "dlc": ["h5py>=3.8", "pandas>=2.2", "tables>=3.9"],
+    "parquet": ["pandas>=2.2", "pyarrow>=16"],
     "fast": ["faster-coco-eval>=1.6"],
     "sweep": ["optuna>=4"],
     "tensorboard": ["tensorboard>=2.16"],
@@ -30,6 +31,7 @@ EXTRAS = {
         "optuna>=4",
         "pandas>=2.2",
         "pre-commit>=3.7",
+        "pyarrow>=16",
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.2",
         "ruff>=0.17,<0.18",  # the formatter changes between minor versions

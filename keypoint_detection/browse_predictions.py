@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, TypeAdapter
 
 from keypoint_detection.data.coco_parser import CocoCategory, CocoKeypoints, Number
-from keypoint_detection.data.coco_results import Identity, check_ids, read_entries
+from keypoint_detection.data.coco_results import Identity, check_ids, read_entries, scores_of_keypoints
 
 PREDICTION_FORM = '{"image_id", "keypoints": [x, y, score, ...] or "channels": {name: [{"x", "y", "score"}]}}'
 
@@ -63,6 +63,7 @@ class _Entry(BaseModel):
     image_id: Identity
     category_id: Identity | None = None
     keypoints: list[Number] | None = None
+    keypoint_scores: list[Number] | None = None
     channels: dict[str, list[_Point]] | None = None
 
 
@@ -108,7 +109,8 @@ def _results(path: Path, number: int, entry: _Entry, coco: CocoKeypoints) -> lis
             f"{path}: entry {number}, field 'keypoints': expected {3 * len(names)} numbers (x, y, score for "
             f"{len(names)} keypoints), got {len(values)}; take the results of a model with these keypoints"
         )
-    return [FoundPoint(*point) for point in zip(names, values[::3], values[1::3], values[2::3], strict=True)]
+    scores = scores_of_keypoints(path, number, values, entry.keypoint_scores)
+    return [FoundPoint(*point) for point in zip(names, values[::3], values[1::3], scores, strict=True)]
 
 
 def _category(path: Path, number: int, entry: _Entry, coco: CocoKeypoints) -> CocoCategory:

@@ -71,7 +71,8 @@ class ImageLogger(Callback):
         """Return uint8 RGB pictures by name: `all_channels`, and one per channel up to `max_channels`."""
         output = pl_module(batch["image"])
         inputs = {**batch, "to_image": _identity_like(batch["to_image"]), "image_hw": batch["input_hw"]}
-        points, scores = (value.float().cpu().numpy() for value in decode_batch(pl_module, output, inputs))
+        found_points = decode_batch(pl_module, output, inputs, signed=True)
+        points, scores = (value.float().cpu().numpy() for value in found_points)
         images = batch["image"].permute(0, 2, 3, 1).cpu().numpy()[: self.max_images, ..., :3]
         predicted, targets = _maps(pl_module, batch, output)
         names = tuple(pl_module.channel_names)
@@ -121,10 +122,15 @@ def _grid(
 def _prediction(
     points: np.ndarray, scores: np.ndarray, names: tuple[str, ...], image: np.ndarray
 ) -> Prediction:
-    """Return the record of one image: points `[c, k, 2]` and scores `[c, k]`; NaN is left out."""
+    """Return the record of one image: points `[c, k, 2]` and scores `[c, k]`; NaN is left out.
+
+    A score with a minus makes an occluded point.
+    """
     channels = tuple(
         tuple(
-            Keypoint(float(x), float(y), float(s)) for (x, y), s in zip(*pair, strict=True) if np.isfinite(x)
+            Keypoint(float(x), float(y), abs(float(s)), visibility=1 if s < 0 else 2)
+            for (x, y), s in zip(*pair, strict=True)
+            if np.isfinite(x)
         )
         for pair in zip(points, scores, strict=True)
     )
@@ -132,10 +138,14 @@ def _prediction(
 
 
 def _maps(pl_module: Any, batch: Any, output: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return predicted and target heatmaps; a direct regression predicts none, and its targets are drawn."""
+    """Return predicted and target heatmaps, `[n, c, h, w]` in [0, 1].
+
+    Of signed ones it is the magnitude. A direct regression predicts none, and its targets are drawn.
+    """
     if output.ndim == 4:
         targets, _ = pl_module.targets(batch, output)
-        return output.float().sigmoid().cpu().numpy(), targets.float().cpu().numpy()
+        predicted = pl_module.head.maps(output)
+        return predicted.abs().cpu().numpy(), targets.float().abs().cpu().numpy()
     hw = (batch["image"].shape[-2], batch["image"].shape[-1])
     targets = generate_heatmaps(batch["keypoints"], batch["visibility"], hw, sigma_px=4.0).cpu().numpy()
     return np.zeros_like(targets), targets

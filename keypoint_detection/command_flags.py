@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from pathlib import Path
 
 from keypoint_detection.train.cli import UsageParser
 from keypoint_detection.train.values import parse_size
@@ -55,6 +56,13 @@ def coverage(text: str) -> float:
     if value in (0.0, 1.0):
         raise argparse.ArgumentTypeError(f"expected a number between 0 and 1 such as 0.95; got {text!r}")
     return value
+
+
+def output_folder(text: str) -> str:
+    """Read the path of a folder to write to, which need not be there."""
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder, got the file {text}")
+    return text
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

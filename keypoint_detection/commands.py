@@ -23,6 +23,7 @@ from keypoint_detection.commands_report import run_report
 from keypoint_detection.commands_reproduce import run_reproduce
 from keypoint_detection.commands_scores import run_eval
 from keypoint_detection.commands_sweep import run_sweep
+from keypoint_detection.commands_visibility import run_visibility
 from keypoint_detection.train.cli import parse_arguments
 from keypoint_detection.train.config import config_to_yaml
 
@@ -84,6 +85,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "split": (run_split, "a data set in parts or folds"),
     "subset": (run_subset, "a part of a data set"),
     "merge": (run_merge, "several data sets in one file"),
+    "visibility": (run_visibility, "whether points can be seen: train on points, map images, compare"),
     "demo": (run_demo, "draw a data set, train, score and predict"),
     "backbones": (run_backbones, "list the backbones"),
     "benchmark": (run_benchmark, "measure the speed of backbones, of a checkpoint or of metrics"),

@@ -8,7 +8,7 @@ from keypoint_detection.command_flags import command_parser, count, size, torch_
 from keypoint_detection.files import write_text
 from keypoint_detection.train.cli import UsageError
 
-KINDS = ("checkpoint", "metrics", "loader", "train")
+KINDS = ("checkpoint", "metrics", "loader", "patches", "train")
 """Flags that choose what is measured; without one it is the backbones."""
 
 FLAGS_OF = {
@@ -19,7 +19,7 @@ FLAGS_OF = {
 
 
 def run_benchmark(argv: list[str]) -> int:
-    """Time the backbones, a checkpoint, the metrics, the loader, or the training step."""
+    """Time the backbones, a checkpoint, the metrics, the loader, patches, or the training step."""
     args = _parser().parse_args(argv)
     chosen = [name for name in KINDS if getattr(args, name)]
     if len(chosen) > 1:
@@ -35,13 +35,16 @@ def run_benchmark(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "benchmark",
-        "Measure speed: of backbones, a checkpoint, the metrics, the loader or the training step.",
+        "Measure speed: of backbones, a checkpoint, the metrics, the loader, patches or the training step.",
     )
     parser.add_argument("--backbones", help="names separated by commas; default: all")
     parser.add_argument("--checkpoint", help="time predictions with this .ckpt file instead")
     parser.add_argument("--metrics", action="store_true", help="time the metrics instead, against references")
     parser.add_argument(
         "--loader", action="store_true", help="time the loader instead, against one made the plain way"
+    )
+    parser.add_argument(
+        "--patches", action="store_true", help="time the patches of visibility instead, against single ones"
     )
     parser.add_argument(
         "--train", action="store_true", help="time the training step instead, against bare PyTorch"
@@ -115,6 +118,13 @@ def _benchmark_loader(args: argparse.Namespace) -> int:
     return _print_rows(loader_rows(), RATIO_HEADING, args.threads)
 
 
+def _benchmark_patches(args: argparse.Namespace) -> int:
+    """Print patches per second of the loader for visibility, and of one that crops them one by one."""
+    from keypoint_detection.visibility.patch_benchmark import patch_rows
+
+    return _print_rows(patch_rows(), RATIO_HEADING, args.threads)
+
+
 def _benchmark_train(args: argparse.Namespace) -> int:
     """Print the time and memory of the training step, and those of a bare loop."""
     from keypoint_detection.train_benchmark import TRAIN_HEADING, train_rows
@@ -140,5 +150,6 @@ RUNS: dict[str, Callable[[argparse.Namespace], int]] = {
     "checkpoint": _benchmark_checkpoint,
     "metrics": _benchmark_metrics,
     "loader": _benchmark_loader,
+    "patches": _benchmark_patches,
     "train": _benchmark_train,
 }

@@ -87,6 +87,12 @@ def _add_network_flags(parser: argparse.ArgumentParser) -> None:
         help="pairs that swap in a flip, 'left_ear=right_ear; ...'; default: as the category of "
         "--json_dataset_path declares, else found from the names",
     )
+    group.add_argument(
+        "--visibility",
+        metavar="MODEL",
+        help=".ckpt file of a visibility classifier: adds p_visible to every point, and tells occluded from "
+        "visible points in predictions_coco.json and in the overlays",
+    )
     group.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"], help="where to run")
 
 
@@ -131,6 +137,7 @@ def _options(args: argparse.Namespace) -> PredictOptions:
             tile_px=args.tile,
             overlap_px=args.overlap,
             max_keypoints=args.max_keypoints,
+            visibility=args.visibility,
             max_frames=args.max_frames,
             restart=args.restart,
             coco=args.coco,

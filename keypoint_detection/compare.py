@@ -10,7 +10,10 @@ from keypoint_detection.compare_reading import (
     Evaluation,
     check_same_images,
     check_same_numbers,
+    on_common_ground,
     read_evaluation,
+    say_what_is_left_out,
+    tells_visibility,
 )
 from keypoint_detection.fold_scores import FoldUnit, Resampling
 from keypoint_detection.fold_scores_record import ScoredFolds, is_cross_validation, read_scored_folds
@@ -104,6 +107,8 @@ def read_scores(path: str | Path) -> Evaluation | ScoredFolds:
 
 def _compare_evaluations(one: Evaluation, other: Evaluation, resampling: Resampling) -> Comparison:
     check_same_images(one, other)
+    say_what_is_left_out(*((side.name, tells_visibility(side)) for side in (one, other)))
+    one, other = on_common_ground(one, other)
     check_same(one.contract, other.contract, one.name, other.name)
     check_same_numbers(one, other)
     found = compare_statistics(
@@ -128,6 +133,14 @@ def _compare_evaluations(one: Evaluation, other: Evaluation, resampling: Resampl
 
 
 def _compare_cross_validations(one: ScoredFolds, other: ScoredFolds, resampling: Resampling) -> Comparison:
+    if one.folds.keys() == other.folds.keys():
+        sides = [(side.name, any(map(tells_visibility, side.folds.values()))) for side in (one, other)]
+        say_what_is_left_out(*sides)
+        pairs = [on_common_ground(one.folds[name], other.folds[name]) for name in one.folds]
+        one, other = (
+            ScoredFolds(side.name, dict(zip(side.folds, folds, strict=True)))
+            for side, folds in zip((one, other), zip(*pairs, strict=True), strict=True)
+        )
     found = compare_folds(one, other, resampling)
     return Comparison(
         names=(one.name, other.name),

@@ -1,5 +1,6 @@
 """Compare two cross-validations fold by fold."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,8 +52,28 @@ def compare_folds(a: ScoredFolds, b: ScoredFolds, resampling: Resampling) -> Fol
     check_same_folds(a, b)
     sheets_a, sheets_b = list(a.sheets.values()), list(b.sheets.values())
     columns, unit = columns_of_folds(sheets_a), unit_of_folds(sheets_a)
-    sides = [resamples_of_folds(sheets, columns, unit, resampling) for sheets in (sheets_a, sheets_b)]
-    per_fold = [_difference(*fold) for fold in zip(*sides, strict=True)]
+    one, other = (resamples_of_folds(sheets, columns, unit, resampling) for sheets in (sheets_a, sheets_b))
+    found = differences_of_folds(one, other, columns, unit, resampling)
+    return FoldComparison(unit, sum(units_of_folds(sheets_a, unit)), found)
+
+
+def differences_of_folds(
+    a: Sequence[Resamples],
+    b: Sequence[Resamples],
+    columns: Sequence[str],
+    unit: FoldUnit,
+    resampling: Resampling,
+) -> dict[str, Difference]:
+    """Return the difference, b minus a, of the mean over the folds of each number.
+
+    Args:
+        a: A part per fold, of the numbers of `columns`.
+        b: Likewise, of the same draws.
+        columns: Names of the numbers.
+        unit: What was drawn.
+        resampling: Gives the level, and the seed where whole folds are drawn.
+    """
+    per_fold = [_difference(*fold) for fold in zip(a, b, strict=True)]
     difference = mean_over_folds(per_fold, columns, unit, resampling)
     low, high = interval_of_resamples(
         difference.values, difference.estimate, difference.jackknife, level=resampling.level, method="bca"
@@ -60,13 +81,13 @@ def compare_folds(a: ScoredFolds, b: ScoredFolds, resampling: Resampling) -> Fol
     unknown = low.isnan()
     p_value = p_value_of_resamples(*difference).masked_fill(unknown, torch.nan)
     resolvable = resolvable_difference(difference.values, resampling.level).masked_fill(unknown, torch.nan)
-    both = torch.stack([fold.estimate.isnan() for fold in per_fold])
+    undefined = torch.stack([fold.estimate.isnan() for fold in per_fold])
     means = [
-        torch.stack([f.estimate for f in side]).masked_fill(both, torch.nan).nanmean(0) for side in sides
+        torch.stack([fold.estimate for fold in side]).masked_fill(undefined, torch.nan).nanmean(0)
+        for side in (a, b)
     ]
     rows = torch.stack([*means, difference.estimate, low, high, p_value, resolvable], dim=1).tolist()
-    found = {column: Difference(*row) for column, row in zip(columns, rows, strict=True)}
-    return FoldComparison(unit, sum(units_of_folds(sheets_a, unit)), found)
+    return {column: Difference(*row) for column, row in zip(columns, rows, strict=True)}
 
 
 def _difference(a: Resamples, b: Resamples) -> Resamples:

@@ -1,17 +1,24 @@
 """Read an evaluation for a comparison: its numbers, the definitions of them and the scores of its images."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from keypoint_detection.metric_contract import HASH
+from keypoint_detection.metric_contract import HASH, with_hash
+from keypoint_detection.metrics.visibility_statistics import NAMES
 from keypoint_detection.score_sheet import ScoreSheet, load_score_sheet
+
+logger = logging.getLogger("keypoint_detection")
 
 METRICS_FILE, MATCHES_FILE = "metrics.json", "matches.npz"
 SCORE_AGAIN = "score the run again with keypoint-detection eval"
+
+TOLD_VISIBILITY = "visibility_scores"
+"""Field of the contract of a run that tells occluded keypoints from visible ones."""
 
 TOLERANCE = 1e-9
 """Relative; a number of `metrics.json` and the same one computed again differ by rounding only."""
@@ -88,6 +95,33 @@ def check_belongs(folder: Path, written: Mapping[str, Any], computed: Mapping[st
                 f"{folder}: {METRICS_FILE} and {MATCHES_FILE} are of two evaluations: {name} is {number:g} in"
                 f" one and {again:g} in the other; {SCORE_AGAIN}"
             )
+
+
+def on_common_ground(a: Evaluation, b: Evaluation) -> tuple[Evaluation, Evaluation]:
+    """Leave out what is told of visibility where only one run tells it; all other numbers mean the same."""
+    if tells_visibility(a) == tells_visibility(b):
+        return a, b
+    return _without_told_visibility(a), _without_told_visibility(b)
+
+
+def say_what_is_left_out(*runs: tuple[str, bool]) -> None:
+    """Log which numbers are not compared, given for both runs their name and whether they tell visibility."""
+    tellers = [name for name, tells in runs if tells]
+    if len(tellers) == 1:
+        logger.info("only %s tells occluded keypoints: %s are not compared", tellers[0], " and ".join(NAMES))
+
+
+def tells_visibility(one: Evaluation) -> bool:
+    """Return whether a run tells occluded keypoints from visible ones."""
+    return TOLD_VISIBILITY in one.contract
+
+
+def _without_told_visibility(one: Evaluation) -> Evaluation:
+    if not tells_visibility(one):
+        return one
+    contract = with_hash({name: value for name, value in one.contract.items() if name != TOLD_VISIBILITY})
+    kept = tuple(statistic for statistic in one.sheet.statistics if NAMES[0] not in statistic.columns)
+    return replace(one, contract=contract, sheet=replace(one.sheet, statistics=kept))
 
 
 def check_same_images(a: Evaluation, b: Evaluation) -> None:

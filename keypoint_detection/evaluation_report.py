@@ -23,7 +23,12 @@ VISIBLE_ONLY = "visible; occluded ones are ignored"
 FEW_UNITS = 20
 """A bootstrap over fewer images or groups than this gives intervals that are too narrow."""
 
-SHOWN_PER_CHANNEL = ("map", "mean_error_px", "rmse_px", "missed")
+SHOWN_PER_CHANNEL = ("map", "mean_error_px", "rmse_px", "missed", "visibility_accuracy")
+
+VISIBILITY_SCORES = (
+    "sign of the map at the detection that errors assign to a label, visible against occluded: balanced "
+    "accuracy, and AUROC of the signed value"
+)
 
 
 def metric_contract(detector: "KeypointDetector", labels: "EvaluationLabels") -> dict[str, Any]:
@@ -41,6 +46,8 @@ def metric_contract(detector: "KeypointDetector", labels: "EvaluationLabels") ->
         visible_only = hparams["detect_only_visible_keypoints"]
         definition["visibility"] = VISIBLE_ONLY if visible_only else "visible and occluded"
         definition |= _channel_contract(labels, thresholds, scoring, hparams["input_mode"])
+        if detector.head.is_signed:
+            definition["visibility_scores"] = VISIBILITY_SCORES
     return with_hash({**definition, "oks_ap": _oks_contract(labels)})
 
 
@@ -142,19 +149,23 @@ def scores_table(report: Mapping[str, Any]) -> str:
     heading = (
         f"{made.get('level', 0.95):.0%} interval by {made.get('unit', 'image')}" if has_intervals else ""
     )
-    lines = [f"{'metric':<18}{'value':>10}   {heading}".rstrip()]
+    first = max(18, *(len(name) + 1 for name in metrics))
+    lines = [f"{'metric':<{first}}{'value':>10}   {heading}".rstrip()]
     for name, metric in metrics.items():
         lines.append(
-            f"{name:<18}{_text(metric['value']):>10}   {_interval_text(metric['interval'])}".rstrip()
+            f"{name:<{first}}{_text(metric['value']):>10}   {_interval_text(metric['interval'])}".rstrip()
         )
     shown = [name for name in metrics if name in SHOWN_PER_CHANNEL or name.startswith("ap@")]
     channels = list(dict.fromkeys(c for name in shown for c in metrics[name]["per_channel"]))
     if channels:
         width = max(len(channel) for channel in [*channels, "channel"]) + 2
-        lines += ["", "channel".ljust(width) + "".join(name.rjust(15) for name in shown)]
+        columns = {name: max(15, len(name) + 2) for name in shown}
+        lines += ["", "channel".ljust(width) + "".join(name.rjust(wide) for name, wide in columns.items())]
         lines += [
             channel.ljust(width)
-            + "".join(_text(metrics[name]["per_channel"].get(channel)).rjust(15) for name in shown)
+            + "".join(
+                _text(metrics[name]["per_channel"].get(channel)).rjust(wide) for name, wide in columns.items()
+            )
             for channel in channels
         ]
     return "\n".join([*lines, "", *_notes(report)])
@@ -168,6 +179,10 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
         notes.append(f"oks_ap {contract['oks_ap']}")
     elif contract.get("box_source", WHOLE_IMAGE) != WHOLE_IMAGE:
         notes.append(f"boxes of the instances: {contract['box_source']}")
+    if report["metrics"].get("visibility_accuracy", {"value": 0.0})["value"] is None:
+        notes.append(
+            "visibility_accuracy not defined: it needs a visible and an occluded label, both with a detection"
+        )
     units = intervals.get("units", FEW_UNITS)
     if units < 2 and intervals.get("resamples"):
         notes.append(f"no intervals: they need at least 2 of the {intervals['unit']}s that are resampled")

@@ -17,7 +17,7 @@ from keypoint_detection.metrics.oks_average_precision import OKSAveragePrecision
 from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.models.flip_test import forward_with_flip
 from keypoint_detection.models.inference import decode_batch, decode_instances
-from keypoint_detection.models.scores import DetectionScores
+from keypoint_detection.models.scores import DetectionScores, scores_of
 from keypoint_detection.score_sheet import ReindexedStatistic, ScoreSheet
 
 
@@ -30,13 +30,16 @@ class Found:
         channels: Per sample, the points of every channel as plain values.
         points: float64 `[q, c, 2]`, the best point of every channel in original pixels; none where the
             samples are no instances.
-        point_scores: float64 `[q, c]`, likewise.
+        point_scores: float64 `[q, c]`, likewise, in [0, 1].
+        point_visibility: int64 `[q, c]`, COCO's flag of these points, 1 or 2; None if the detector does not
+            tell occluded ones.
     """
 
     scores: DetectionScores | None
     channels: list[dict[str, Any]]
     points: NDArray[np.float64]
     point_scores: NDArray[np.float64]
+    point_visibility: NDArray[np.int64] | None = None
 
     def sheet(self, labels: EvaluationLabels) -> ScoreSheet:
         """Return every score as a function of how often each image counts."""
@@ -65,6 +68,9 @@ class Found:
             ]
         order = labels.instances.channel_of_keypoint
         scores = self.point_scores[:, order]
+        if self.point_visibility is not None:
+            for entry, flags in zip(extra, self.point_visibility[:, order].tolist(), strict=True):
+                entry["visibility"] = flags
         categories = np.full(len(extra), labels.instances.category_id)
         return keypoint_results(
             np.array(dataset.image_ids, np.int64),
@@ -113,29 +119,26 @@ def run_detector(
         num_workers: Loader processes.
         mirrored: For the flip test, the channel that each one becomes in a mirror; None goes without it.
     """
-    hparams, scores = detector.hparams, None
-    if labels.has_labels:
-        scores = DetectionScores(
-            detector.channel_names,
-            hparams["maximal_gt_keypoint_pixel_distances"],
-            **DetectionScores.options(hparams["scoring"]),
-        ).to(detector.device)
+    scores = scores_of(detector).to(detector.device) if labels.has_labels else None
     channels, points, point_scores = [], [], []
+    signed = detector.head.is_signed
     for batch, output in _outputs(detector, labels, batch_size, num_workers, mirrored):
-        keypoints, confidence = decode_batch(detector, output, batch)
+        keypoints, confidence = decode_batch(detector, output, batch, signed=True)
         if scores is not None:
             scores.update(keypoints, confidence, batch, detector.required_visibility)  # pyright: ignore
         channels += _plain_points(detector.channel_names, keypoints.cpu(), confidence.cpu())
         if not isinstance(labels.instances, str):
-            best, best_scores = decode_instances(detector, output, batch)
+            best, best_scores = decode_instances(detector, output, batch, signed=True)
             points.append(best.double().cpu().numpy())
             point_scores.append(best_scores.double().cpu().numpy())
     c = len(detector.channel_names)
+    signed_scores = np.concatenate([np.zeros((0, c)), *point_scores])
     return Found(
         scores,
         channels,
         np.concatenate([np.zeros((0, c, 2)), *points]),
-        np.concatenate([np.zeros((0, c)), *point_scores]),
+        np.abs(signed_scores),
+        np.where(signed_scores < 0, 1, 2) if signed else None,
     )
 
 
@@ -158,13 +161,16 @@ def _outputs(
 def _plain_points(
     channel_names: Sequence[str], keypoints: torch.Tensor, scores: torch.Tensor
 ) -> list[dict[str, Any]]:
-    """Return `{channel: [{"x", "y", "score"}]}` for every sample of `[n, c, k, 2]` and `[n, c, k]`."""
+    """Return `{channel: [{"x", "y", "score"}]}` for every sample of `[n, c, k, 2]` and `[n, c, k]`.
+
+    A point whose score has a minus is occluded: its score is given without it, and `"visibility": 1` as well.
+    """
     found = keypoints.isfinite().all(-1).tolist()
     rows = zip(keypoints.tolist(), scores.tolist(), found, strict=True)
     return [
         {
             name: [
-                {"x": x, "y": y, "score": score}
+                {"x": x, "y": y, "score": abs(score), **({"visibility": 1} if score < 0 else {})}
                 for (x, y), score, there in zip(xy, confidence, kept, strict=True)
                 if there
             ]

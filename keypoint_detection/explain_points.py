@@ -63,10 +63,11 @@ def keypoint_scalars(
     """Return the numbers that stand for a keypoint, as parts of the graph.
 
     For heatmaps it is the logit at the point, bilinear between the four around it (at the border, the
-    nearest). For direct regression it is x, then y, in pixels of the network's frame.
+    nearest); for signed ones the magnitude of that, which rises with the score of occluded keypoints too. For
+    direct regression it is x, then y, in pixels of the network's frame.
 
     Args:
-        detector: Gives the stride of the heatmaps.
+        detector: Gives the stride of the heatmaps, and whether they are signed.
         output: Of one image, `[1, c, h, w]` or `[1, c, 2]`.
         channel: Which one.
         point: `[2]` in pixels of the network's frame.
@@ -79,4 +80,5 @@ def keypoint_scalars(
     share = (place + 0.5) / place.new_tensor([width, height]) * 2 - 1  # the map spans [-1, 1]
     grid = share.view(1, 1, 1, 2).to(output)
     plane = output[:, channel : channel + 1]
-    return [F.grid_sample(plane, grid, padding_mode="border", align_corners=False).squeeze()]
+    logit = F.grid_sample(plane, grid, padding_mode="border", align_corners=False).squeeze()
+    return [logit.abs() if detector.head.is_signed else logit]

@@ -35,6 +35,7 @@ from keypoint_detection.predict_run import NetworkRun, run_network
 from keypoint_detection.predict_source import Source, VideoSource, find_sources, one_line, video_folders
 from keypoint_detection.predict_store import PARTIAL_NAME, PartialStore
 from keypoint_detection.utils.load_checkpoints import load_model
+from keypoint_detection.visibility.predict_visibility import PointVisibility, load_point_visibility
 
 logger = logging.getLogger("keypoint_detection")
 
@@ -66,6 +67,13 @@ class _Plan:
     options: PredictOptions
     header: Mapping[str, Any]
     coco: CocoTarget | None
+
+    @property
+    def visibility_columns(self) -> tuple[str, ...]:
+        """Return what is known of every point about its visibility."""
+        if self.network.visibility is not None:
+            return "visibility", "p_visible"
+        return ("visibility",) if self.network.detector.head.is_signed else ()
 
 
 def predict_to_files(
@@ -154,10 +162,28 @@ def _plan(
             *(width, height),
         )
     run = NetworkRun(
-        detector, inference, options.batch_size, options.confidence_threshold, on_progress=on_progress
+        detector,
+        inference,
+        options.batch_size,
+        options.confidence_threshold,
+        on_progress=on_progress,
+        visibility=_point_visibility(detector, options),
     )
-    header = {
-        "checkpoint": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+    header = _header(checkpoint, options, mirrored, detector.device.type)
+    target = _coco_target(channels, source, options, coco) if options.coco else None
+    plan = _Plan(run, options, header, target)
+    if options.deeplabcut and plan.visibility_columns:
+        logger.info("--deeplabcut: its tables do not say which points are occluded; predictions.csv does")
+    return plan
+
+
+def _header(
+    checkpoint: Path, options: PredictOptions, mirrored: Sequence[int] | None, device: str
+) -> dict[str, Any]:
+    """Return what the predictions depend on."""
+    return {
+        "checkpoint": _digest(checkpoint),
+        "visibility model": None if options.visibility is None else _digest(Path(options.visibility)),
         "option": {
             "confidence_threshold": options.confidence_threshold,
             "batch_size": options.batch_size,
@@ -166,11 +192,31 @@ def _plan(
             "overlap_px": options.overlap_px,
             "max_keypoints": options.max_keypoints,
             "max_frames": options.max_frames,
-            "device": detector.device.type,
+            "device": device,
         },
     }
-    target = _coco_target(channels, source, options, coco) if options.coco else None
-    return _Plan(run, options, header, target)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _point_visibility(detector: KeypointDetector, options: PredictOptions) -> PointVisibility | None:
+    """Load the visibility classifier, which sees the same decoded images as the detector."""
+    if options.visibility is None:
+        return None
+    n_channels = detector.backbone.in_channels
+    if n_channels != 3:
+        raise ValueError(
+            f"--visibility needs a keypoint detector of RGB images, got one of {n_channels} channels; leave "
+            "the flag out"
+        )
+    if detector.head.is_signed:
+        logger.warning(
+            "--visibility: the detector tells occluded points by itself; visibility and p_visible are those "
+            "of the classifier"
+        )
+    return load_point_visibility(options.visibility, detector.device)
 
 
 def _coco_target(
@@ -209,9 +255,15 @@ def _write_files(plan: _Plan, source: Source, store: PartialStore, folder: Path)
     options, detector = plan.options, plan.network.detector
     names, is_video = detector.channel_names, source.is_video
     write_predictions_json(folder / "predictions.json", store.records())
-    write_predictions_csv(folder / "predictions.csv", store.records(), is_video=is_video)
+    write_predictions_csv(
+        folder / "predictions.csv",
+        store.records(),
+        is_video=is_video,
+        more_columns=plan.visibility_columns,
+    )
     if plan.coco is not None:
-        write_coco_results(folder / "predictions_coco.json", store.records(), plan.coco)
+        has_flags = bool(plan.visibility_columns)
+        write_coco_results(folder / "predictions_coco.json", store.records(), plan.coco, has_flags=has_flags)
     if options.deeplabcut:
         write_deeplabcut(folder / DEEPLABCUT, store.records(), names, is_video=is_video)
     if not options.overlays:

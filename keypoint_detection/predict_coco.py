@@ -1,4 +1,9 @@
-"""Predictions as COCO results: one instance per image, the best point of every channel."""
+"""Predictions as COCO results: one instance per image, the best point of every channel.
+
+A keypoint is x, y and its score. Where it is known which points are occluded, its third number is COCO's flag
+instead (0 missing, 1 occluded, 2 visible), and the entry has the scores in `keypoint_scores` and, of a
+visibility classifier, the probabilities in `p_visible` (null for a missing one).
+"""
 
 import json
 from collections import Counter
@@ -104,30 +109,47 @@ def image_ids(paths: Sequence[Path], coco: CocoKeypoints, json_path: Path) -> tu
     return tuple(ids)
 
 
-def write_coco_results(path: Path, records: Iterable[Record], target: CocoTarget) -> None:
-    """Write an entry per image in which something was found, one per line; a missing keypoint has score 0."""
+def write_coco_results(
+    path: Path, records: Iterable[Record], target: CocoTarget, *, has_flags: bool = False
+) -> None:
+    """Write an entry per image in which something was found, one per line; a missing keypoint has score 0.
+
+    Args:
+        path: The file.
+        records: The predictions.
+        target: What the entries refer to.
+        has_flags: Whether it is known which points are occluded: then the third number of a keypoint is
+            COCO's flag.
+    """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         separator = "[\n"
         for record in records:
-            entry = _entry(record, target)
+            entry = _entry(record, target, has_flags=has_flags)
             if entry is not None:
                 file.write(separator + json.dumps(entry, allow_nan=False))
                 separator = ",\n"
         file.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
-def _entry(record: Record, target: CocoTarget) -> dict[str, Any] | None:
+def _entry(record: Record, target: CocoTarget, *, has_flags: bool) -> dict[str, Any] | None:
     missing: Mapping[str, float] = {"x": 0.0, "y": 0.0, "score": 0.0}
     found = [record.entry["keypoints"][name] for name in target.names]
     if not any(found):
         return None
     best = [points[0] if points else missing for points in found]
+    scores = [point["score"] for point in best]
+    flags = [int(points[0].get("visibility", 2)) if points else 0 for points in found]
+    triples = zip(best, flags if has_flags else scores, strict=True)
     entry = {
         "image_id": target.image_id(record.index),
         "category_id": target.category_id,
-        "keypoints": [point[part] for point in best for part in ("x", "y", "score")],
-        "score": sum(point["score"] for point in best) / len(best),
+        "keypoints": [number for point, third in triples for number in (point["x"], point["y"], third)],
+        "score": sum(scores) / len(scores),
     }
+    if has_flags:
+        entry["keypoint_scores"] = scores
+    if any("p_visible" in point for point in best):
+        entry["p_visible"] = [point.get("p_visible") for point in best]
     if target.image_ids is None and "frame" not in record.entry:
         entry["file_name"] = record.entry["source"]
     return entry

@@ -17,6 +17,7 @@ class PredictOptions:
         tile_px: Side of the tiles that large images are cut into; None takes images as a whole.
         overlap_px: How far tiles reach into each other.
         max_keypoints: Most points per channel; None takes the model's.
+        visibility: `.ckpt` file of a visibility classifier, which adds `p_visible` to every point.
         max_frames: Frames of a video or a camera; None takes all of them.
         restart: Take no notice of what an interrupted run has left.
         coco: Also write `predictions_coco.json`.
@@ -34,6 +35,7 @@ class PredictOptions:
     tile_px: int | None = None
     overlap_px: int = 128
     max_keypoints: int | None = None
+    visibility: str | Path | None = None
     max_frames: int | None = None
     restart: bool = False
     coco: bool = False

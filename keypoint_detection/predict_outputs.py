@@ -5,7 +5,7 @@ import json
 import math
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -38,19 +38,44 @@ def write_predictions_json(path: Path, records: Iterable[Record]) -> None:
         file.write("\n]}\n")
 
 
-def write_predictions_csv(path: Path, records: Iterable[Record], *, is_video: bool) -> None:
-    """Write one row per point: image, or frame and time, channel, rank (0 = best), x, y in pixels, score."""
+def write_predictions_csv(
+    path: Path, records: Iterable[Record], *, is_video: bool, more_columns: Sequence[str] = ()
+) -> None:
+    """Write one row per point: image, or frame and time, channel, rank (0 = best), x, y in pixels, score.
+
+    Args:
+        path: The file.
+        records: The predictions.
+        is_video: Whether they are of frames.
+        more_columns: What follows: "visibility" (1 occluded, 2 visible), and "p_visible" where that is known.
+    """
+    columns = FRAME_COLUMNS if is_video else IMAGE_COLUMNS
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(FRAME_COLUMNS if is_video else IMAGE_COLUMNS)
+        writer.writerow((*columns, *more_columns))
         for record in records:
             entry = record.entry
             first = [entry["frame"], f"{entry['time_s']:.6f}"] if is_video else [entry["source"]]
             writer.writerows(
-                [*first, name, rank, f"{p['x']:.3f}", f"{p['y']:.3f}", f"{p['score']:.4f}"]
+                [
+                    *first,
+                    name,
+                    rank,
+                    f"{p['x']:.3f}",
+                    f"{p['y']:.3f}",
+                    f"{p['score']:.4f}",
+                    *_more(p, more_columns),
+                ]
                 for name, channel in entry["keypoints"].items()
                 for rank, p in enumerate(channel)
             )
+
+
+def _more(point: Mapping[str, float], columns: Sequence[str]) -> list[str]:
+    cells = {"visibility": f"{point.get('visibility', 2)}"}
+    if "p_visible" in point:
+        cells["p_visible"] = f"{point['p_visible']:.4f}"
+    return [cells[name] for name in columns]
 
 
 def write_deeplabcut(

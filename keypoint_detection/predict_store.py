@@ -38,11 +38,17 @@ class Record:
         """Return the prediction; its channels are in the order of the names."""
         keypoints = self.entry["keypoints"]
         return Prediction(
-            tuple(tuple(Keypoint(p["x"], p["y"], p["score"]) for p in keypoints[n]) for n in channel_names),
+            tuple(tuple(map(keypoint_of, keypoints[name])) for name in channel_names),
             tuple(channel_names),
             (self.entry["height"], self.entry["width"]),
             self.entry["source"],
         )
+
+
+def keypoint_of(stored: Mapping[str, float]) -> Keypoint:
+    """Return the point of its JSON form."""
+    visibility = int(stored.get("visibility", 2))
+    return Keypoint(stored["x"], stored["y"], stored["score"], visibility, stored.get("p_visible"))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The plain records that pass between capabilities: a keypoint, an instance, a prediction."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -13,13 +13,25 @@ class Keypoint:
         x: Column in pixels, to the right.
         y: Row in pixels, downwards.
         score: Confidence in [0, 1]; 1 for a labelled point.
-        visibility: COCO's flag: 1 occluded, 2 visible. Detections carry 2.
+        visibility: COCO's flag: 1 occluded, 2 visible. A detection carries 2 unless it was found occluded.
+        p_visible: Probability that the point can be seen, in [0, 1]; None where nobody has asked.
     """
 
     x: float
     y: float
     score: float = 1.0
     visibility: int = 2
+    p_visible: float | None = None
+
+    def seen_with(self, p_visible: float) -> "Keypoint":
+        """Return the point with this probability of being visible, and the flag 1 where it is below 0.5."""
+        return replace(self, p_visible=p_visible, visibility=1 if p_visible < 0.5 else 2)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return a JSON-ready form: x, y, score; visibility if occluded; p_visible where it is known."""
+        occluded = {} if self.visibility == 2 else {"visibility": self.visibility}
+        known = {} if self.p_visible is None else {"p_visible": self.p_visible}
+        return {"x": self.x, "y": self.y, "score": self.score, **occluded, **known}
 
 
 @dataclass(frozen=True)
@@ -66,9 +78,12 @@ class Prediction:
         return self.keypoints[self.channel_names.index(channel_name)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready form: source, height, width, keypoints `{channel: [{"x", "y", "score"}]}`."""
+        """Return a JSON-ready form: source, height, width, keypoints `{channel: [{"x", "y", "score"}]}`.
+
+        A point that is known to be occluded has "visibility": 1, and any has "p_visible" where it is known.
+        """
         points = {
-            name: [{"x": point.x, "y": point.y, "score": point.score} for point in channel]
+            name: [point.to_dict() for point in channel]
             for name, channel in zip(self.channel_names, self.keypoints, strict=True)
         }
         height, width = self.image_hw

@@ -29,7 +29,7 @@ MOST_OPAQUE = 0.85
 
 @torch.inference_mode()
 def heatmap_picture(detector: KeypointDetector, evaluated: Evaluated, row: int) -> bytes | None:
-    """Return a PNG of the greatest probability of any channel and crop, in the frame of the image's picture.
+    """Return a PNG of the greatest magnitude of any channel and crop, in the frame of the image's picture.
 
     Args:
         detector: In eval mode.
@@ -51,7 +51,7 @@ def heatmap_picture(detector: KeypointDetector, evaluated: Evaluated, row: int) 
         output = detector(torch.from_numpy(channels_first(frame))[None].to(detector.device))
         if output.ndim != 4:
             return None
-        probability = output[0].float().sigmoid().amax(0).cpu().numpy()
+        probability = detector.head.maps(output)[0].abs().amax(0).cpu().numpy()
         to_picture = compose(
             _from_heatmap(detector.backbone.stride), invert(to_input), resize_affine(image_hw, picture_hw)
         )

@@ -11,6 +11,7 @@ from keypoint_detection.utils.colours import palette
 
 ORDER = (
     *("map", "ap@", "oks_ap", "mean_error_px", "missed", "pck@", "pck_auc@"),
+    *("visibility_accuracy", "visibility_auroc"),
     *("nme", "rmse_px", "image_rmse_px", "oks_"),
 )
 """Most important first; the longest one that a name starts with counts."""
@@ -27,6 +28,8 @@ LABELS = {
     "image_rmse_px": "RMSE per image",
     "oks_ap": "OKS-AP",
     "oks_ar": "OKS-AR",
+    "visibility_accuracy": "Visibility accuracy",
+    "visibility_auroc": "Visibility AUROC",
 }
 
 MEANINGS = {
@@ -42,6 +45,10 @@ MEANINGS = {
     "image_rmse_px": "Root of the mean squared distance within an image, then the mean over images; pixels.",
     "oks_ap": "COCO's average precision of whole instances{part}; 0 to 1.",
     "oks_ar": "COCO's average recall of whole instances{part}; 0 to 1.",
+    "visibility_accuracy": "Share of detected labels that are told rightly to be visible or occluded, the "
+    "mean over these two classes; 0 to 1.",
+    "visibility_auroc": "Chance that a visible label is told to be more visible than an occluded one; 0.5 is "
+    "guessing, 1 is best.",
 }
 
 PARTS = {

@@ -18,6 +18,7 @@ from keypoint_detection.metrics.average_precision_statistic import AveragePrecis
 from keypoint_detection.metrics.bootstrap import Interval, IntervalMethod, bootstrap_statistics
 from keypoint_detection.metrics.image_statistics import ImageStatistic, RatioStatistic
 from keypoint_detection.metrics.oks_curve import OKSStatistic
+from keypoint_detection.metrics.visibility_statistics import VisibilityStatistic
 
 FORMAT = "keypoint_detection score sheet"
 VERSION = 1
@@ -59,7 +60,9 @@ class ReindexedStatistic:
 
 STATISTICS = {
     kind.__name__: kind
-    for kind in (RatioStatistic, AveragePrecisionStatistic, OKSStatistic, ReindexedStatistic)
+    for kind in (
+        *(RatioStatistic, AveragePrecisionStatistic, OKSStatistic, VisibilityStatistic, ReindexedStatistic),
+    )
 }
 """What a file may hold, by the name that it has there."""
 

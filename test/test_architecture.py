@@ -1,6 +1,7 @@
 """The walls of the house: imports point down only, without a cycle; heavy libraries stay in their files."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,37 @@ LAYERS = {
     "models.heads": 3,
     "models.transfer": 3,
     "models.feature_cache": 3,
+    "visibility.keypoint_points": 2,
+    "visibility.predict_visibility": 4,
+    "visibility.occlusion_scores": 4,
+    "visibility.occlusion_table": 4,
+    "visibility.occlusion_comparison": 5,
+    "visibility.network": 3,
+    "visibility.classifier": 3,
+    "visibility.load_classifier": 4,
+    "visibility.evaluate": 4,
+    "visibility.dense_map": 4,
+    "visibility.distance": 4,
+    "visibility.figures": 4,
+    "visibility.pictures": 4,
+    "visibility.report": 4,
+    "visibility.compare": 4,
+    "visibility.points": 1,
+    "visibility.pyramid": 2,
+    "visibility.patches": 2,
+    "visibility.patch_benchmark": 4,
+    "visibility.sampling": 1,
+    "visibility.scenes": 1,
+    "visibility.synthetic": 1,
+    "visibility.make_dataset": 4,
+    "visibility.train": 5,
+    "visibility.evaluate_run": 5,
+    "visibility.folds_file": 5,
+    "visibility.compare_runs": 5,
+    "visibility.cross_validation": 5,
+    "visibility.predict_scenes": 5,
+    "visibility.demo": 5,
+    "visibility.variants": 5,
     "utils.visualization": 4,
     "utils.load_checkpoints": 4,
     "utils.init_weights": 4,
@@ -96,14 +128,14 @@ LAYERS = {
     "__main__": 5,
     "": 5,
 }
-PACKAGE_MARKERS = {"data", "utils", "models"}
+PACKAGE_MARKERS = {"data", "utils", "models", "visibility"}
 
 # Each of these libraries is imported in as few files as possible.
 HOMES = {
     "albumentations": {"loader_benchmark_plain"},
     "timm": {"models.backbones.timm_encoder", "models.backbones.vit"},
     "wandb": {"utils.load_checkpoints"},
-    "matplotlib": {"figures"},
+    "matplotlib": {"figures", "visibility.figures"},
     "av": {"data.video", "overlay_video"},
     "optuna": {"train.sweep_study"},
 }
@@ -218,6 +250,17 @@ def test_tests_mirror_the_package() -> None:
             or any((PACKAGE / subject.with_name(f"{name}.py")).is_file() for name in shorter)
             or subject.stem == "backbones"
         ), path
+
+
+def test_no_two_tests_have_one_file_name() -> None:
+    names = Counter(path.name for path in (ROOT / "test").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]  # pytest imports them by name alone
+
+
+def test_no_layer_is_written_twice() -> None:
+    for module, number in LAYERS.items():
+        others = [prefix for prefix in LAYERS if prefix and module.startswith((f"{prefix}.", f"{prefix}_"))]
+        assert not others or LAYERS[max(others, key=len)] != number, f"{module} follows from {others}"
 
 
 def test_scripts_are_thin() -> None:

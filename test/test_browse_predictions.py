@@ -39,6 +39,14 @@ def test_results_are_shown_with_their_error(labels: Path, tmp_path: Path) -> Non
     assert "error" not in second
 
 
+def test_flags_of_visibility_are_not_taken_for_scores(labels: Path, tmp_path: Path) -> None:
+    entry = {"image_id": 7, "category_id": 1, "keypoints": [13, 14, 1, 0, 0, 0], "score": 0.2}
+    path = predictions_file(tmp_path, [{**entry, "keypoint_scores": [0.25, 0.0]}])
+    first = content_of(write_page(labels, tmp_path / "page.html", predictions=path))["images"][0]
+    assert first["predictions"] == [[0, 13, 14, 0.25]]
+    assert (first["error"], first["missed"]) == (5, 1)
+
+
 def test_channels_win_over_results_and_pool_keypoints(labels: Path, tmp_path: Path) -> None:
     channels = {
         "nose=tail": [
@@ -64,6 +72,7 @@ def test_channels_win_over_results_and_pool_keypoints(labels: Path, tmp_path: Pa
         ({"predictions": []}, "expected a JSON list of entries"),
         ([{"image_id": 8, "keypoints": [1, 1, 1, 1, 1, 1]}], "field 'image_id'"),
         ([{"image_id": 7, "keypoints": [1, 1, 1]}], "expected 6 numbers"),
+        ([{"image_id": 7, "keypoints": [1] * 6, "keypoint_scores": [1]}], "expected 2 numbers, one per keyp"),
         ([{"image_id": 7, "category_id": 3, "keypoints": []}], "expected one of 1 "),
         ([{"image_id": 7}], "got neither of the two"),
         ([{"image_id": 7, "channels": {"nose": [{"x": 1, "y": 2}]}}], "field is missing"),

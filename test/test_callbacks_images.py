@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from pytorch_lightning.loggers import WandbLogger
 
-from keypoint_detection.callbacks_images import ImageLogger, _grid, _prediction
+from keypoint_detection.callbacks_images import ImageLogger, _grid, _maps, _prediction
+from keypoint_detection.records import Keypoint
 
 
 @pytest.mark.parametrize("stride", [1, 4])
@@ -36,6 +37,51 @@ def test_pictures_show_predicted_points_and_heatmaps_above_targets(stride: int) 
     below = grid[-200:, :240].astype(int).sum(-1)
     assert np.unravel_index(below.argmax(), below.shape) == pytest.approx((102, 102), abs=2.5 * stride)
     assert grids["all_channels"].shape == grid.shape
+
+
+def test_occluded_keypoints_of_signed_heatmaps_are_drawn_as_bright_as_visible_ones() -> None:
+    import torch
+
+    from keypoint_detection.models.detector import KeypointDetector
+
+    detector = KeypointDetector([["a"]], "Unet", {"n_channels": 4}, occlusion="signed")
+    batch = {
+        "keypoints": torch.tensor([[[[4.0, 3.0], [11.0, 8.0]]]]),
+        "visibility": torch.tensor([[[1, 2]]], dtype=torch.uint8),
+    }
+    logits = torch.zeros(1, 1, 12, 16)
+    logits[0, 0, 3, 4], logits[0, 0, 8, 11] = -2.0, 2.0
+    predicted, targets = _maps(detector, batch, logits.requires_grad_())
+    expected = np.zeros((1, 1, 12, 16))
+    expected[0, 0, [3, 8], [4, 11]] = np.tanh(1.0)
+    np.testing.assert_allclose(predicted, expected, atol=1e-6)
+    assert targets.min() >= 0
+    assert targets[0, 0, [3, 8], [4, 11]] == pytest.approx([1.0, 1.0])
+
+
+def test_points_that_are_told_to_be_occluded_are_drawn_as_such() -> None:
+    import torch
+
+    from keypoint_detection.models.detector import KeypointDetector
+
+    detector = KeypointDetector([["a"]], "Unet", {"n_channels": 4}, occlusion="signed")
+    logits = torch.zeros(1, 1, 32, 32)
+    batch = {
+        "image": torch.full((1, 3, 32, 32), 90, dtype=torch.uint8),
+        "keypoints": torch.tensor([[[[16.0, 16.0]]]]),
+        "visibility": torch.tensor([[[1]]], dtype=torch.uint8),
+        "to_image": torch.eye(3, dtype=torch.float64)[None, :2],
+        "input_hw": torch.tensor([[32, 32]]),
+    }
+    tops = []
+    for sign in (1.0, -1.0):
+        logits[0, 0, 16, 16] = 4.0 * sign
+        detector.forward = lambda _: logits  # pyright: ignore
+        grid = ImageLogger(every_n_epochs=1).grids(detector, batch)["all_channels"]
+        tops.append(grid[: grid.shape[0] // 3])
+    assert not np.array_equal(*tops)  # a dashed ring, and one with a dot in it
+    record = _prediction(np.array([[[4.0, 5.0]]]), np.array([[-0.7]]), ("a",), np.zeros((8, 8, 3), np.uint8))
+    assert record.keypoints == ((Keypoint(4.0, 5.0, 0.7, visibility=1),),)
 
 
 def test_the_grids_show_the_predicted_points_and_only_the_first_channels_alone() -> None:

@@ -51,6 +51,7 @@ def test_a_missing_checkpoint_is_one_line(capsys: pytest.CaptureFixture) -> None
     [
         ("--metrics", "score_benchmark.metric_rows"),
         ("--loader", "loader_benchmark.loader_rows"),
+        ("--patches", "visibility.patch_benchmark.patch_rows"),
         ("--train", "train_benchmark.train_rows"),
     ],
 )

@@ -183,6 +183,26 @@ def test_a_metric_of_one_run_alone_is_refused(write):
     assert message.startswith(f"2 metrics are in one run only, such as pck@0.1 in {a}; score both")
 
 
+def test_a_run_that_tells_occluded_keypoints_is_compared_in_all_other_numbers(write, caplog):
+    caplog.set_level("INFO", "keypoint_detection")
+    sheet, better = make_sheet(), make_sheet(shift=0.5, seed=1)
+    told = (*better.statistics, mean("visibility_accuracy", noise(3)))
+    contract = {**CONTRACT, "visibility_scores": "by the sign"}
+    a = write("a", sheet)
+    b = write("b", ScoreSheet(better.image_ids, None, told), contract)
+    plain = compare_runs(a, write("c", better), n_resamples=50)
+    assert "not compared" not in caplog.text
+    for pair in ((a, b), (b, a)):
+        found = compare_runs(*pair, n_resamples=50)
+        assert found.contract_hash == plain.contract_hash
+        assert found.differences.keys() == plain.differences.keys()
+    assert compare_runs(a, b, n_resamples=50).differences == plain.differences
+    assert f"only {b} tells occluded keypoints: visibility_accuracy and visibility_auroc are" in caplog.text
+    assert "visibility_accuracy" in compare_runs(b, b, n_resamples=50).differences
+    other = write("d", ScoreSheet(better.image_ids, None, told), contract | {"thresholds": [4.0]})
+    assert "thresholds [2.0] / [4.0]; score" in failure(ValueError, a, other)
+
+
 def test_what_is_no_evaluation_is_refused(write, tmp_path):
     a = write("a", make_sheet())
     (tmp_path / "empty").mkdir()

@@ -1,12 +1,14 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from scored_folds import error_sheet, write_cross_validation, write_evaluation
+from scored_folds import CONTRACT, error_sheet, write_cross_validation, write_evaluation
 
 from keypoint_detection.compare import compare_runs, read_scores
 from keypoint_detection.compare_figure import fold_strips
 from keypoint_detection.fold_scores import Resampling, summarise_folds
+from keypoint_detection.metrics.image_statistics import RatioStatistic
 from keypoint_detection.metrics.paired_bootstrap import compare_statistics
 
 N = 30
@@ -98,6 +100,28 @@ def test_other_definitions_and_single_runs_are_refused(tmp_path) -> None:
     single = write_evaluation(tmp_path / "single", sheets(0.0)["fold1"])
     for pair in ((a, single), (single, a)):
         assert failure(*pair).startswith(f"{a} is a cross-validation and {single} is scored on one set")
+
+
+def test_only_numbers_of_both_are_compared_where_one_tells_occluded_keypoints(tmp_path, caplog) -> None:
+    caplog.set_level("INFO", "keypoint_detection")
+    told = {
+        name: replace(
+            sheet,
+            statistics=(
+                *sheet.statistics,
+                RatioStatistic(("visibility_accuracy",), torch.ones(N, 1), torch.ones(N, 1)),
+            ),
+        )
+        for name, sheet in sheets(0.5, seed=1).items()
+    }
+    a = write_cross_validation(tmp_path / "a", sheets(0.0))
+    b = write_cross_validation(tmp_path / "b", told, {**CONTRACT, "visibility_scores": "by the sign"})
+    c = write_cross_validation(tmp_path / "c", sheets(0.5, seed=1))
+    found = compare_runs(a, b, n_resamples=50)
+    assert found.differences == compare_runs(a, c, n_resamples=50).differences
+    assert [record.message for record in caplog.records] == [
+        f"only {b} tells occluded keypoints: visibility_accuracy and visibility_auroc are not compared"
+    ]
 
 
 def test_a_row_has_a_dot_per_fold_that_has_the_number(tmp_path) -> None:

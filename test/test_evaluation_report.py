@@ -36,3 +36,18 @@ def test_text_has_a_row_per_number_and_per_channel() -> None:
         "intervals from 4 videos are too narrow; trust them from 20",
         "metric contract 0123456789ab",
     ]
+
+
+def test_long_names_of_metrics_keep_their_distance_and_what_is_undefined_is_said() -> None:
+    values = {"map": 0.5, "missed": 2.0, "visibility_accuracy": NAN, "visibility_auroc": NAN}
+    values |= {f"eye/{name}": value for name, value in values.items()}
+    report = metrics_report(values, {}, ["eye"], {"hash": "0123456789ab"})
+    lines = scores_table(report).splitlines()
+    assert lines[3].split() == ["visibility_accuracy", "-"]
+    assert lines[6].split() == ["channel", "map", "missed", "visibility_accuracy"]
+    assert {line.rindex("-") for line in lines[3:5]} == {lines[1].rindex("5")}
+    assert len(lines[6]) == len(lines[7])
+    note = "visibility_accuracy not defined: it needs a visible and an occluded label, both with a detection"
+    assert lines[9:] == [note, "metric contract 0123456789ab"]
+    known = metrics_report(values | {"visibility_accuracy": 0.5}, {}, ["eye"], {"hash": "0123456789ab"})
+    assert note not in scores_table(known)

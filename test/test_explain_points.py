@@ -58,6 +58,17 @@ def test_the_logit_is_bilinear_at_the_point() -> None:
         assert float(scalar) == pytest.approx(expected, abs=1e-5)
 
 
+def test_an_occluded_point_of_signed_heatmaps_has_a_magnitude_that_is_explained() -> None:
+    detector = small_detector(occlusion="signed")
+    output = (torch.arange(24.0).view(1, 1, 4, 6) - 12.0).repeat(1, 2, 1, 1).requires_grad_()  # 6 y + x - 12
+    for (x, y), expected, slope in (((2.0, 1.0), 4.0, -1.0), ((2.0, 3.0), 8.0, 1.0)):
+        (scalar,) = keypoint_scalars(detector, output, 1, torch.tensor([x, y]), (4, 6))
+        assert float(scalar.detach()) == pytest.approx(expected, abs=1e-5)
+        (gradient,) = torch.autograd.grad(scalar, output)
+        assert float(gradient[0, 1, int(y), int(x)]) == pytest.approx(slope, abs=1e-5)
+        assert float(gradient.abs().sum()) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_regression_gives_x_then_y_in_pixels() -> None:
     output = torch.tensor([[[0.5, 0.25], [0.1, 0.9]]])
     scalars = keypoint_scalars(small_detector(head="regression"), output, 1, torch.zeros(2), (40, 60))

@@ -74,7 +74,9 @@ def test_command_and_extras_are_declared(wheel: Path) -> None:
     extras = {
         line.split(": ")[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra")
     }
-    assert extras == {"onnx", "video", "sleap", "dlc", "fast", "sweep", "tensorboard", "rich", "dev"}
+    assert extras == {
+        *("onnx", "video", "sleap", "dlc", "parquet", "fast", "sweep", "tensorboard", "rich", "dev")
+    }
 
 
 def test_import_is_quick_and_silent() -> None:

@@ -79,3 +79,20 @@ def test_numbered_entries_say_which_image_they_are_of(tmp_path: Path) -> None:
     assert list(json.loads((tmp_path / "r.json").read_text())[0]) == [
         *("image_id", "category_id", "keypoints", "score")
     ]
+
+
+def test_flags_take_the_place_of_the_scores_where_they_are_known(tmp_path: Path) -> None:
+    seen, hidden = {**point(1, 2, 0.75), "p_visible": 0.9}, {**point(3, 4, 0.25), "visibility": 1}
+    found = {"nose": [seen], "left_ear": [{**hidden, "p_visible": 0.125}], "right_ear": []}
+    target = CocoTarget(4, ("right_ear", "left_ear", "nose"), (30,))
+    write_coco_results(tmp_path / "r.json", [Record(0, {"keypoints": found})], target, has_flags=True)
+    (entry,) = json.loads((tmp_path / "r.json").read_text())
+    assert entry["keypoints"] == [0, 0, 0, 3, 4, 1, 1, 2, 2]
+    assert entry["keypoint_scores"] == [0, 0.25, 0.75]
+    assert entry["p_visible"] == [None, 0.125, 0.9]
+    assert entry["score"] == pytest.approx(1 / 3)
+    signs = {"nose": [point(1, 2, 0.75)], "left_ear": [hidden], "right_ear": []}  # of signed heatmaps
+    write_coco_results(tmp_path / "r.json", [Record(0, {"keypoints": signs})], target, has_flags=True)
+    (entry,) = json.loads((tmp_path / "r.json").read_text())
+    assert entry["keypoints"][2::3] == [0, 1, 2]
+    assert "p_visible" not in entry

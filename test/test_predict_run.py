@@ -66,3 +66,14 @@ def test_a_point_at_the_threshold_is_kept() -> None:
     points = (Keypoint(1, 2, 0.5), Keypoint(3, 4, 0.25), Keypoint(5, 6, 0.1))
     prediction = Prediction((points, ()), ("a", "b"), (8, 8), "x.png")
     assert confident(prediction, 0.25) == Prediction((points[:2], ()), ("a", "b"), (8, 8), "x.png")
+
+
+def test_originals_go_along_where_they_are_asked_for() -> None:
+    sizes = [0, 2, 1, 1, 0]
+    (first, second, third) = make_batches(items(sizes), 4, None, keep_originals=True)
+    shapes = [[image.shape for image in batch.originals] for batch in (first, second, third)]
+    assert shapes == [[(8, 8, 3)], [(8, 12, 3)] * 2, [(8, 8, 3)]]
+    assert [image[0, 0, 0] for image in second.originals] == [2, 3]
+    letterboxed = make_batches(items(sizes), 8, (16, 16), keep_originals=True)
+    assert [len(batch.originals) for batch in letterboxed] == [4]
+    assert not any(batch.originals for batch in make_batches(items(sizes), 4, None))

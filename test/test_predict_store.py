@@ -112,3 +112,13 @@ def test_a_prediction_keeps_every_bit(tmp_path: Path) -> None:
         (record,) = store.records()
     assert record == Record(0, prediction.to_dict())
     assert record.prediction(("b", "a")) == prediction
+
+
+def test_what_is_known_about_visibility_comes_back() -> None:
+    points = (
+        Keypoint(1.0, 2.0, 0.5),
+        Keypoint(3.0, 4.0, 0.25, visibility=1),
+        Keypoint(5.0, 6.0).seen_with(0.1),
+    )
+    found = Prediction((points,), ("a",), (8, 9), "x.png")
+    assert Record(0, json.loads(json.dumps(found.to_dict()))).prediction(["a"]) == found

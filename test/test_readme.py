@@ -17,13 +17,24 @@ from keypoint_detection.registry import nearest_name
 from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.cli import parse_arguments
 from keypoint_detection.train.config import TrainConfig
+from keypoint_detection.visibility.synthetic import make_terrain
+from keypoint_detection.visibility.synthetic_occluders import make_occluded
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # What keeps a command of the README short here; the two of its ```bash blocks are what .ci/run does.
 QUICK = ["--max_epochs", "1", "--accelerator", "cpu", "--num_workers", "0"]
-SHORT = {"train": QUICK, "cross-validate": QUICK, "sweep": [*QUICK[2:], "--count", "1"]}
+SMALL = [*QUICK, "--size_hidden", "4", "--patch_px", "8"]
+SHORT = {
+    "train": QUICK,
+    "cross-validate": QUICK,
+    "sweep": [*QUICK[2:], "--count", "1"],
+    "visibility make-dataset": ["--points_per_image", "40", "--border_px", "8"],
+    "visibility train": SMALL,
+    "visibility cross-validate": SMALL,
+    "visibility predict": ["--accelerator", "cpu"],
+}
 
 
 def blocks(language: str, text: str = README) -> list[str]:
@@ -40,6 +51,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for index, path in enumerate(sorted((tmp_path / "photos").glob("*.png"))):
         cv2.imwrite(str(path.with_name(f"{index}.jpg")), cv2.imread(str(path)))
     shutil.copy(path, tmp_path / "photo.png")
+    make_occluded(tmp_path / "data" / "occluded", 12, seed=3)
+    make_terrain(tmp_path / "scenes", n_views=4, images_per_view=1, image_hw=(96, 128), seed=3)
     (tmp_path / "scripts").mkdir()
     sweep = (ROOT / "scripts" / "sweep.yaml").read_text(encoding="utf-8")
     (tmp_path / "scripts" / "sweep.yaml").write_text(sweep.replace("value: 60", "value: 1"), encoding="utf-8")
@@ -64,7 +77,8 @@ def test_commands_run_in_order(workplace: Path) -> None:
         program, command, *flags = shlex.split(line)
         assert program == "keypoint-detection"
         named = ["--run_name", "my_run"] if command == "train" and "--run_name" not in flags else []
-        assert main([command, *flags, *SHORT.get(command, []), *named]) == 0, line
+        full = f"{command} {flags[0]}" if command == "visibility" else command
+        assert main([command, *flags, *SHORT.get(full, []), *named]) == 0, line
     assert (workplace / "runs/my_run/eval/metrics.json").is_file()
     assert "oks_ap" in (workplace / "runs/people/eval/metrics.json").read_text()
     assert (workplace / "predictions/predictions.csv").is_file()
@@ -76,6 +90,9 @@ def test_commands_run_in_order(workplace: Path) -> None:
     assert (workplace / "explanations/explanations.json").is_file()
     assert (workplace / "sweeps/first/sweep.html").is_file()
     assert (workplace / "runs/my_run-reproduced/run.json").is_file()
+    assert "p_visible" in (workplace / "seen/predictions.csv").read_text()
+    assert (workplace / "runs/views/comparison.png").is_file()
+    assert (workplace / "horizon/distances.json").is_file()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")

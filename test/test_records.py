@@ -53,3 +53,18 @@ def test_to_dict_is_json(prediction):
         },
     }
     assert json.loads(json.dumps(prediction.to_dict())) == expected
+
+
+def test_a_point_that_is_hardly_visible_is_occluded():
+    point = Keypoint(1.5, 2.0, 0.9)
+    assert [point.seen_with(p).visibility for p in (0.0, 0.499, 0.5, 1.0)] == [1, 1, 2, 2]
+    assert point.seen_with(0.25) == Keypoint(1.5, 2.0, 0.9, 1, 0.25)
+    assert point.p_visible is None
+
+
+def test_to_dict_says_what_is_known_about_visibility():
+    place = {"x": 1.0, "y": 2.0, "score": 0.5}
+    assert Keypoint(1.0, 2.0, 0.5).to_dict() == place
+    assert Keypoint(1.0, 2.0, 0.5, visibility=1).to_dict() == {**place, "visibility": 1}
+    assert Keypoint(1.0, 2.0, 0.5).seen_with(0.75).to_dict() == {**place, "p_visible": 0.75}
+    assert Keypoint(1.0, 2.0, 0.5).seen_with(0.25).to_dict() == {**place, "visibility": 1, "p_visible": 0.25}

@@ -15,6 +15,7 @@ from keypoint_detection.commands_report import run_report
 from keypoint_detection.commands_scores import run_eval
 from keypoint_detection.data.coco_dataset_table import read_table
 from keypoint_detection.evaluate import EvalOptions, evaluate
+from keypoint_detection.models.detector import KeypointDetector
 from keypoint_detection.report_heatmaps import coloured_png, heatmap_picture, picture_size
 from keypoint_detection.report_samples import read_evaluated
 from keypoint_detection.utils.load_checkpoints import load_model
@@ -245,6 +246,22 @@ def test_a_heatmap_lies_where_its_peak_is(run: Path, monkeypatch: pytest.MonkeyP
     assert np.sum(columns * weight) / weight.sum() == pytest.approx(24.5, abs=0.05)
     assert np.sum(rows * weight) / weight.sum() == pytest.approx(20.5, abs=0.05)
     assert picture[0, 0, 3] == 0
+
+
+def test_an_occluded_keypoint_of_signed_heatmaps_is_seen_in_the_picture(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = read_evaluated(run / "eval", read_table(labels_of(run)))
+    channels = [["corner0", "corner1", "corner2", "corner3"], ["flap_left"], ["flap_right"]]
+    detector = KeypointDetector(channels, "Unet", {"n_channels": 4}, occlusion="signed").eval()
+    logits = torch.zeros(1, 3, 64, 64)
+    logits[0, 1, 10, 20] = -20.0
+    monkeypatch.setattr(detector, "forward", lambda image: logits)
+    png = heatmap_picture(detector, table, 0)
+    assert png is not None
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    assert np.argwhere(picture[..., 3]).tolist() == [[10, 20]]
 
 
 def test_pictures_are_not_larger_than_1024_and_probabilities_become_opaque() -> None:

@@ -11,6 +11,7 @@ import torch
 from keypoint_detection.metrics.average_precision_statistic import AveragePrecisionStatistic
 from keypoint_detection.metrics.image_statistics import RatioStatistic
 from keypoint_detection.metrics.oks_average_precision import OKSAveragePrecision
+from keypoint_detection.metrics.visibility_statistics import VisibilityStatistic
 from keypoint_detection.score_sheet import (
     STATISTICS,
     ReindexedStatistic,
@@ -175,6 +176,12 @@ SAVED = {
     "precision": precision_statistic(),
     "oks": oks_statistic(),
     "oks of images": ReindexedStatistic(oks_statistic(), torch.tensor([1, 3])),
+    "visibility": VisibilityStatistic(
+        torch.tensor([0.1, -0.5, 0.3], **DOUBLE),
+        torch.tensor([True, False, True]),
+        torch.ones(3, 1).long(),
+        ("a",),
+    ),
     "samples": ReindexedStatistic(precision_statistic(), torch.tensor([3, 0])),
     "nested": ReindexedStatistic(
         ReindexedStatistic(ratio_statistic(), torch.tensor([3, 2, 1, 0])), torch.arange(4)

@@ -27,6 +27,7 @@ class _KeypointEntry(BaseModel):
     image_id: Identity
     category_id: Identity
     keypoints: list[Number]
+    keypoint_scores: list[Number] | None = None
     score: Number
 
 
@@ -103,6 +104,8 @@ def write_results(path: str | Path, entries: Sequence[Mapping[str, Any]]) -> Non
 def read_results(path: str | Path, image_ids: Iterable[int], n_keypoints: int) -> KeypointResults:
     """Read and check a COCO keypoint results file.
 
+    The score of a keypoint is its third number; where that is COCO's flag, the entry has `keypoint_scores`.
+
     Args:
         path: The file; an empty list is valid.
         image_ids: Ids of the images that are scored.
@@ -123,16 +126,33 @@ def read_results(path: str | Path, image_ids: Iterable[int], n_keypoints: int) -
             )
     images = np.array([entry.image_id for entry in entries], np.int64)
     check_ids(path, "image_id", images, image_ids)
-    triples = np.array([entry.keypoints for entry in entries], np.float64).reshape(
-        len(entries), n_keypoints, 3
-    )
+    shape = len(entries), n_keypoints
+    triples = np.array([entry.keypoints for entry in entries], np.float64).reshape(*shape, 3)
+    scores = [
+        scores_of_keypoints(path, number, entry.keypoints, entry.keypoint_scores)
+        for number, entry in enumerate(entries)
+    ]
     return KeypointResults(
         image_id=images,
         category_id=np.array([entry.category_id for entry in entries], np.int64),
         keypoints=triples[..., :2],
-        keypoint_scores=triples[..., 2],
+        keypoint_scores=np.array(scores, np.float64).reshape(shape),
         scores=np.array([entry.score for entry in entries], np.float64),
     )
+
+
+def scores_of_keypoints(
+    path: Path, number: int, keypoints: Sequence[float], keypoint_scores: Sequence[float] | None
+) -> Sequence[float]:
+    """Return the scores of an entry's k keypoints: third numbers of its `[3 k]`, or those beside them."""
+    if keypoint_scores is None:
+        return keypoints[2::3]
+    if 3 * len(keypoint_scores) != len(keypoints):
+        raise ValueError(
+            f"{path}: entry {number}, field 'keypoint_scores': expected {len(keypoints) // 3} numbers, one "
+            f"per keypoint, got {len(keypoint_scores)}; write the file again"
+        )
+    return keypoint_scores
 
 
 def read_entries(path: Path, adapter: TypeAdapter[list[Entry]], form: str) -> list[Entry]:

@@ -24,6 +24,9 @@ MIN_SIDE = 32
 """Shortest side in pixels at which the shapes can still be told apart."""
 
 
+Draw = Callable[[str, tuple[int, int], np.random.Generator], tuple[NDArray[np.uint8], list[Instance]]]
+
+
 class Kind(NamedTuple):
     """Describe one kind of picture: its category in the COCO file and how it is drawn."""
 
@@ -109,13 +112,45 @@ def make_dataset(
     Raises:
         ValueError: The kind is unknown, the images are too small or fewer than one, or the seed is negative.
     """
+    return write_dataset(output, kind, n_images, image_hw, seed, draw=draw_image, prefix=prefix)
+
+
+def write_dataset(
+    output: str | Path,
+    kind: str,
+    n_images: int,
+    image_hw: tuple[int, int],
+    seed: int,
+    *,
+    draw: Draw,
+    prefix: str = "",
+    addition: str = "",
+) -> Path:
+    """Write a data set as `make_dataset` does, of pictures that something else may draw.
+
+    Args:
+        output: As for `make_dataset`, like the next four.
+        kind: Says what the category is.
+        n_images: Number of images.
+        image_hw: Height and width in pixels.
+        seed: Whole number >= 0.
+        draw: As `draw_image`, for the kind, the size and a source of choices.
+        prefix: Start of every image's file name.
+        addition: What the description of the file says after the kind.
+
+    Returns:
+        The path of the COCO file.
+
+    Raises:
+        ValueError: As for `make_dataset`.
+    """
     if n_images < 1:
         raise ValueError(f"expected at least 1 image to draw, got n_images={n_images}")
     if seed < 0:
         raise ValueError(f"expected a seed of 0 or more, got seed={seed}")
     output, images, annotations = Path(output), [], []
     for index in range(n_images):
-        image, instances = draw_image(kind, image_hw, np.random.default_rng([seed, index]))
+        image, instances = draw(kind, image_hw, np.random.default_rng([seed, index]))
         file_name = f"images/{prefix}{index:05d}.png"
         _write_png(output / file_name, image)
         images.append(CocoImage(id=index + 1, file_name=file_name, width=image_hw[1], height=image_hw[0]))
@@ -123,8 +158,9 @@ def make_dataset(
             number = len(annotations) + 1
             annotations.append(_annotation(instance, KINDS[kind].keypoints, number, index + 1))
     category, names, skeleton, *_ = KINDS[kind]
+    size = f"{image_hw[0]}x{image_hw[1]} pixels"
     coco = CocoKeypoints(
-        info={"description": f"{n_images} drawn {kind}, {image_hw[0]}x{image_hw[1]} pixels, seed {seed}"},
+        info={"description": f"{n_images} drawn {kind}{addition}, {size}, seed {seed}"},
         images=images,
         categories=[
             CocoCategory(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from keypoint_detection.train.backbone_flags import backbone_flags
 from keypoint_detection.train.devices_config import DevicesConfig
 from keypoint_detection.train.loader_config import LoaderConfig
+from keypoint_detection.train.occlusion_config import OCCLUSION_HELP, check_occlusion
 from keypoint_detection.train.resume_config import ResumeConfig
 from keypoint_detection.train.schedule_config import ScheduleConfig
 from keypoint_detection.train.score_config import ScoreConfig
@@ -109,6 +110,7 @@ class ModelConfig(BaseModel):
     head: Literal["heatmap", "regression"] = Field(
         default="heatmap", description="heatmaps, or one point per channel from pooled features"
     )
+    occlusion: Literal["ignore", "signed"] = Field(default="ignore", description=OCCLUSION_HELP)
     init_weights: OptionalText = Field(
         default=None,
         description="file of weights to start from: all that fit are taken, and the log names the others",
@@ -249,6 +251,17 @@ class TrainConfig(
     SpeedConfig,
 ):
     """Hold every choice of a training: `kd.train(kd.TrainConfig(json_dataset_path="train.json"))`."""
+
+    @model_validator(mode="after")
+    def _occlusion_fits(self) -> Self:
+        """Refuse signed heatmaps with a head, a loss or labels that do not go with them."""
+        check_occlusion(
+            self.occlusion,
+            head=self.head,
+            loss_function=self.loss_function,
+            visible_only=self.detect_only_visible_keypoints,
+        )
+        return self
 
     @property
     def image_hw(self) -> tuple[int, int] | None:

@@ -66,5 +66,6 @@ class ScheduleConfig(BaseModel):
     def _schedule_fits_together(self) -> Self:
         """Refuse two warm-ups, and a loss that the head does not have."""
         check_one_warmup(self.warmup, self.warmup_steps)
-        check_loss(self.loss_function, getattr(self, "head", "heatmap"))
+        occlusion = getattr(self, "occlusion", "ignore")
+        check_loss(self.loss_function, getattr(self, "head", "heatmap"), occlusion)
         return self

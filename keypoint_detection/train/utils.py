@@ -27,6 +27,7 @@ from keypoint_detection.train.config import ModelConfig, TrainConfig
 from keypoint_detection.train.devices import device_arguments, device_callbacks, device_plugins
 from keypoint_detection.train.faults import AtomicCheckpointIO
 from keypoint_detection.train.loggers import build_loggers
+from keypoint_detection.train.occlusion_config import one_sided_labels
 from keypoint_detection.train.resume import resume_callbacks
 from keypoint_detection.train.schedule_config import ScheduleConfig
 from keypoint_detection.train.speed import speed_arguments, speed_callbacks
@@ -89,6 +90,10 @@ def build_data_module(config: TrainConfig) -> KeypointsDataModule:
         for dataset in (data.validation_dataset, data.test_dataset):
             if dataset is not None:
                 dataset.table.check_areas()
+    if config.occlusion == "signed":
+        names = [name for channel in data.channels for name in channel]
+        if (problem := one_sided_labels(data.train_dataset.table, names)) is not None:
+            logger.warning(problem)
     return data
 
 

@@ -1,6 +1,7 @@
 """From a file, or an artifact of wandb, to a detector that is ready to predict."""
 
 import contextlib
+import errno
 import os
 import pickle
 import re
@@ -21,6 +22,7 @@ _UNREADABLE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, RuntimeError, AssertionError),
     *(ValueError, TypeError, AttributeError, LookupError),
 )
+_CUT_SHORT = errno.EINVAL  # torch seeks before the beginning of a file that ends too early
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> KeypointDetector:
@@ -51,23 +53,45 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Keypoint
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return the content of a Lightning checkpoint of a KeypointDetector, tensors on the CPU."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: expected a .ckpt file that a training wrote")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE:
-        raise ValueError(f"{path} is not a checkpoint: expected a .ckpt file that a training wrote") from None
-    needed = {"hyper_parameters", "state_dict"}
-    if not isinstance(content, dict) or not needed <= content.keys() or not _is_detector(content):
+    content = read_any_checkpoint(path)
+    if is_classifier_checkpoint(content):
+        raise ValueError(
+            f"{path} is a checkpoint of a visibility classifier, not a checkpoint of a keypoint detector; "
+            "give it to --visibility or to visibility.load_classifier"
+        )
+    if not is_detector_checkpoint(content):
         raise ValueError(
             f"{path} is not a checkpoint of a keypoint detector: it lacks its settings or weights"
         )
     return content
 
 
-def _is_detector(content: dict[str, Any]) -> bool:
-    return "keypoint_channel_configuration" in content["hyper_parameters"]
+def read_any_checkpoint(path: str | Path) -> Any:
+    """Return what a checkpoint of any model holds, tensors on the CPU, without running code from the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: expected a .ckpt file that a training wrote")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (*_UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != _CUT_SHORT:
+            raise
+        raise ValueError(f"{path} is not a checkpoint: expected a .ckpt file that a training wrote") from None
+
+
+def is_detector_checkpoint(content: Any) -> bool:
+    """Tell whether a checkpoint is one of a KeypointDetector."""
+    return _has_setting(content, "keypoint_channel_configuration")
+
+
+def is_classifier_checkpoint(content: Any) -> bool:
+    """Tell whether a checkpoint is one of a VisibilityClassifier."""
+    return _has_setting(content, "factors") and _has_setting(content, "channel_mean")
+
+
+def _has_setting(content: Any, name: str) -> bool:
+    needed = {"hyper_parameters", "state_dict"}
+    return isinstance(content, dict) and needed <= content.keys() and name in content["hyper_parameters"]
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from keypoint_detection.utils.visualization_marks import (
     is_drawable,
     line_width,
     point_radius,
+    put_dashed_ring,
     put_disc,
     put_dot,
     put_line,
@@ -71,8 +72,9 @@ def draw_prediction(
 ) -> Picture:
     """Draw the points of a prediction with their skeleton and names on the image that it belongs to.
 
-    The name of a channel stands beside its best point. Where names would cover each other, and with more than
-    22 of them, the points are numbered, and a legend in a corner lists as many names as there is room for.
+    An occluded point has a dashed ring; any other a ring with a dot in it. The name of a channel stands
+    beside its best point. Where names would cover each other, and with more than 22 of them, the points are
+    numbered, and a legend in a corner lists as many names as there is room for.
 
     Args:
         image: `[h, w, 3]` RGB or `[h, w, 1]`, uint8; not changed.
@@ -91,8 +93,10 @@ def draw_prediction(
     scores = [np.array([p.score for p in channel]) for channel in prediction.keypoints]
     canvas = enlarged(image, enlarge)
     drawn = _drawn_points(points, scores, threshold, enlarge)
+    occluded = [np.array([p.visibility == 1 for p in channel], bool) for channel in prediction.keypoints]
+    are_drawn = _are_drawn(points, scores, threshold)
     _put_skeleton(canvas, [channel[:1] for channel in drawn], skeleton)
-    _put_rings(canvas, drawn)
+    _put_rings(canvas, drawn, [flags[kept] for flags, kept in zip(occluded, are_drawn, strict=True)])
     if names:
         _put_names(canvas, drawn, prediction.channel_names)
     return canvas
@@ -214,21 +218,40 @@ def _drawn_points(
     enlarge: int,
 ) -> list[NDArray[np.floating]]:
     """Return the points per channel `[k, 2]` that are drawn, in pixels of the enlarged picture."""
-    drawn = []
-    for index, points in enumerate(keypoints):
-        kept = is_drawable(points)
-        if scores is not None:
-            kept &= np.asarray(scores[index]) >= threshold
-        drawn.append((np.asarray(points)[kept] + 0.5) * enlarge - 0.5)
-    return drawn
+    kept = _are_drawn(keypoints, scores, threshold)
+    return [
+        (np.asarray(points)[is_drawn] + 0.5) * enlarge - 0.5
+        for points, is_drawn in zip(keypoints, kept, strict=True)
+    ]
 
 
-def _put_rings(canvas: Picture, points: Sequence[NDArray[np.floating]]) -> None:
+def _are_drawn(
+    keypoints: Sequence[NDArray[np.floating]],
+    scores: Sequence[NDArray[np.floating]] | None,
+    threshold: float,
+) -> list[NDArray[np.bool_]]:
+    """Tell per channel, `[k]`, which points are drawn."""
+    kept = [is_drawable(points) for points in keypoints]
+    if scores is None:
+        return kept
+    return [places & (np.asarray(channel) >= threshold) for places, channel in zip(kept, scores, strict=True)]
+
+
+def _put_rings(
+    canvas: Picture,
+    points: Sequence[NDArray[np.floating]],
+    occluded: Sequence[NDArray[np.bool_]] | None = None,
+) -> None:
+    """Draw a ring with a dot per point `[k, 2]` of each channel, or a dashed ring where `[k]` is set."""
     radius = point_radius(canvas, sum(len(channel) for channel in points))
-    for channel, color in zip(points, channel_colors(len(points)), strict=True):
-        for xy in channel:
-            put_ring(canvas, xy, radius, color)
-            put_disc(canvas, xy, 1.0, color)
+    occluded = [np.zeros(len(channel), bool) for channel in points] if occluded is None else occluded
+    for channel, flags, color in zip(points, occluded, channel_colors(len(points)), strict=True):
+        for xy, is_occluded in zip(channel, flags, strict=True):
+            if is_occluded:
+                put_dashed_ring(canvas, xy, max(radius, 4.0) + 3.0, color)
+            else:
+                put_ring(canvas, xy, radius, color)
+                put_disc(canvas, xy, 1.0, color)
 
 
 def _put_labelled(

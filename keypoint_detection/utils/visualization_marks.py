@@ -84,6 +84,16 @@ def put_ring(canvas: Picture, xy: NDArray[np.floating], radius: float, color: Rg
     put_disc(canvas, xy, radius, color, width)
 
 
+def put_dashed_ring(canvas: Picture, xy: NDArray[np.floating], radius: float, color: Rgb) -> None:
+    """Draw a hollow ring of four dashes, with gaps above, below and at both sides of the point."""
+    scale, width = 1 << _FRACTION_BITS, line_width(canvas)
+    put_disc(canvas, xy, radius, outline_of(color), width + 2)
+    centre = (round(float(xy[0]) * scale), round(float(xy[1]) * scale))
+    axes = (round(radius * scale), round(radius * scale))
+    for start in (20, 110, 200, 290):
+        cv2.ellipse(canvas, centre, axes, 0, start, start + 50, color, width, cv2.LINE_AA, _FRACTION_BITS)
+
+
 def put_dot(canvas: Picture, xy: NDArray[np.floating], radius: float, color: Rgb) -> None:
     """Draw an outlined filled disc."""
     put_disc(canvas, xy, radius + 1.0, outline_of(color))

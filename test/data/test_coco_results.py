@@ -133,6 +133,18 @@ def test_single_precision_keeps_its_value(tmp_path):
     assert (read_results(tmp_path / "r.json", [7, 8], 2).keypoints == points).all()
 
 
+def test_third_numbers_are_flags_where_the_entry_has_scores_of_its_own(tmp_path):
+    flagged = {**ENTRIES[1], "keypoints": [5, 6, 1, -7, 8.25, 2], "keypoint_scores": [0.125, 0.75]}
+    write_results(tmp_path / "r.json", [ENTRIES[0], flagged])
+    found = read_results(tmp_path / "r.json", [7, 8], 2)
+    assert found.keypoint_scores.tolist() == [[0.5, 1], [0.125, 0.75]]
+    assert found.keypoints.tolist() == POINTS
+    write_results(tmp_path / "r.json", [ENTRIES[0], {**flagged, "keypoint_scores": [0.5]}])
+    words = r"entry 1, field 'keypoint_scores': expected 2 numbers, one per keypoint, got 1; write"
+    with pytest.raises(ValueError, match=words):
+        read_results(tmp_path / "r.json", [7, 8], 2)
+
+
 def test_several_instances_of_an_image_and_further_fields(tmp_path):
     write_results(tmp_path / "r.json", [ENTRIES[0], {**ENTRIES[0], "bbox": [0, 0, 1, 1]}, ENTRIES[1]])
     found = read_results(tmp_path / "r.json", [7, 8, 9], 2)

@@ -47,6 +47,10 @@ def test_every_loss_of_a_head_is_accepted(head: str) -> None:
             ["--loss_function", "BCE", "--head", "regression"],
             "expected one of MSE, SmoothL1, Wing for --head",
         ),
+        (
+            ["--loss_function", "SmothL1", "--occlusion", "signed"],
+            "expected one of BCE, MSE, SmoothL1 for --head heatmap --occlusion signed, got 'SmothL1'. Did",
+        ),
         (["--warmup", "0.1", "--warmup_steps", "5"], "--warmup 0.1 and --warmup_steps 5 exclude each other"),
         (["--warmup", "1.5"], "--warmup: .*got '1.5'"),
         (["--warmup_steps", "-1"], "--warmup_steps: .*got"),

@@ -180,3 +180,22 @@ def test_heatmaps_have_the_colours_of_their_channels() -> None:
         assert np.abs(around - color).max() < 60
         assert np.argmax(around) == np.argmax(color)
     assert (picture[:10] == round(0.6 * 90)).all()
+
+
+def test_an_occluded_detection_has_a_dashed_ring_without_a_dot() -> None:
+    ground = np.full((200, 300, 3), 90, np.uint8)
+    points = (
+        Keypoint(60.0, 80.0, 0.9),
+        Keypoint(150.0, 80.0, 0.05, visibility=1),
+        Keypoint(240.0, 80.0, 0.9, 1),
+    )
+    picture = draw_prediction(ground, Prediction((points,), ("stem",), (200, 300)), names=False)
+    is_drawn = (picture != 90).any(-1)
+    assert is_drawn[80, 60]
+    assert not is_drawn[:, 120:180].any()  # its score is too low
+    assert not is_drawn[79:82, 239:242].any()
+    assert is_drawn[70:91, 230:251].any()
+    seen = Prediction((tuple(Keypoint(p.x, p.y, p.score) for p in points),), ("stem",), (200, 300))
+    same = draw_prediction(ground, seen, names=False)
+    assert np.array_equal(picture[:, :120], same[:, :120])
+    assert same[80, 240].tolist() != [90, 90, 90]

@@ -5,6 +5,7 @@ from keypoint_detection.utils.colours import palette
 from keypoint_detection.utils.visualization_marks import (
     outline_of,
     point_radius,
+    put_dashed_ring,
     put_dot,
     put_line,
     put_ring,
@@ -34,7 +35,7 @@ def test_a_colour_or_its_outline_stands_out_on_every_grey(colour: str) -> None:
     assert worst > 2.0  # a single mid grey reaches 1.0
 
 
-@pytest.mark.parametrize("put", [put_dot, put_ring])
+@pytest.mark.parametrize("put", [put_dot, put_ring, put_dashed_ring])
 @pytest.mark.parametrize("xy", [(30.0, 30.0), (30.31, 29.62), (30.5, 30.5)])
 def test_the_centroid_of_a_mark_is_its_point(put, xy: tuple[float, float]) -> None:
     canvas = np.full((60, 60, 3), 90, np.uint8)
@@ -73,3 +74,17 @@ def test_marks_grow_with_the_picture_and_shrink_in_a_crowd() -> None:
     small, large = np.zeros((64, 64, 3), np.uint8), np.zeros((1000, 2000, 3), np.uint8)
     assert point_radius(large, 5) > 4 * point_radius(small, 5)
     assert point_radius(large, 133) < point_radius(large, 5)
+
+
+def test_a_dashed_ring_is_hollow_and_has_gaps() -> None:
+    canvas = np.full((81, 81, 3), 90, np.uint8)
+    put_dashed_ring(canvas, np.array([40.0, 40.0]), 20.0, (230, 60, 60))
+    assert (canvas[30:51, 30:51] == 90).all()
+    turns = np.radians(np.arange(360))
+    rows, columns = (np.rint(40 + 20 * wave(turns)).astype(int) for wave in (np.sin, np.cos))
+    red = np.max([canvas[rows + y, columns + x, 0] for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
+    dashes = red > 120  # ground and outline have less
+    assert (dashes & ~np.roll(dashes, 1)).sum() == 4
+    assert not dashes[[0, 90, 180, 270]].any()
+    assert dashes[[45, 135, 225, 315]].all()
+    assert (canvas[rows, columns] != 90).any(-1).all()  # the outline goes all around
