@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -20,11 +20,12 @@ SAMPLE_FORM = '{"image_id", "channels": {name: [{"x", "y", "score"}]}}'
 
 
 class FoundPoint(BaseModel):
-    """Hold one detection: x and y in pixels of the original image, score in [0, 1]."""
+    """Hold one detection: x, y in pixels of the original image, score in [0, 1]; visibility 1: occluded."""
 
     x: Number
     y: Number
     score: Number
+    visibility: Literal[1, 2] = 2
 
 
 class FoundSample(BaseModel):

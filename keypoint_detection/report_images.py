@@ -116,7 +116,10 @@ def _plain(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _points(evaluated: Evaluated) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Return the labels that count and the detections of every image: channel, x, y, visibility or score."""
+    """Return the labels that count and the detections of every image: channel, x, y, visibility or score.
+
+    Behind the score of a detection that was found to be occluded is its visibility, 1.
+    """
     labels, found, n = evaluated.labels, evaluated.detections, len(evaluated.table.image_ids)
     counted = evaluated.pairs.counted
     xy = evaluated.table.xy[labels.point[counted]].round(3).tolist()
@@ -126,8 +129,8 @@ def _points(evaluated: Evaluated) -> tuple[list[list[Any]], list[list[Any]]]:
         of_images[0][row].append([channel, x, y, visibility])
     rows = evaluated.row[found.sample].tolist()
     points = (found.channel.tolist(), found.xy.round(3).tolist(), found.score.round(4).tolist())
-    for row, channel, (x, y), score in zip(rows, *points, strict=True):
-        of_images[1][row].append([channel, x, y, score])
+    for row, channel, (x, y), score, occluded in zip(rows, *points, found.occluded.tolist(), strict=True):
+        of_images[1][row].append([channel, x, y, score, *([1] if occluded else [])])
     return of_images
 
 

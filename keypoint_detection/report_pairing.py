@@ -44,12 +44,14 @@ class DetectionRows:
         channel: int64 `[d]`.
         xy: float64 `[d, 2]`, original pixels.
         score: float64 `[d]`.
+        occluded: bool `[d]`, those that were found to be covered; none where the detector does not tell.
     """
 
     sample: NDArray[np.int64]
     channel: NDArray[np.int64]
     xy: NDArray[np.float64]
     score: NDArray[np.float64]
+    occluded: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

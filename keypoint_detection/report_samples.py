@@ -172,14 +172,13 @@ def _detections(files: EvaluationFiles, names: list[str]) -> DetectionRows:
                 f"{', '.join(names)}, got {', '.join(entry.channels) or 'none'}; {SCORE_AGAIN}"
             )
         rows += [
-            (sample, channel, point.x, point.y, point.score)
+            (sample, channel, point.x, point.y, point.score, point.visibility)
             for channel, points in enumerate(entry.channels.values())
             for point in points
         ]
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    return DetectionRows(
-        table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2:4], table[:, 4]
-    )
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    sample, channel = table[:, :2].T.astype(np.int64)
+    return DetectionRows(sample, channel, table[:, 2:4], table[:, 4], occluded=table[:, 5] == 1)
 
 
 def _normalizer(text: str) -> LengthNormalizer:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from keypoint_detection.__main__ import main
+from keypoint_detection.data.coco_dataset_table import read_table
 from keypoint_detection.data.coco_results import read_results
 from keypoint_detection.data.imageloader import load_image
 from keypoint_detection.records import Keypoint, Prediction
+from keypoint_detection.report_images import image_entries
+from keypoint_detection.report_samples import read_evaluated
 from keypoint_detection.utils.load_checkpoints import load_model
 from keypoint_detection.utils.visualization import draw_prediction
 from keypoint_detection.visibility.synthetic_occluders import make_occluded
@@ -51,6 +54,18 @@ def test_the_evaluation_scores_what_is_told_of_occlusion(run: Path, dataset: Pat
     assert report["inference"]["occlusion"] == "signed"
     written = {path.name for path in (tmp_path / "eval").iterdir()}
     assert {"per_keypoint.csv", "per_image.csv", "predictions.json", "report.html"} <= written
+    found = json.loads((tmp_path / "eval" / "predictions.json").read_text())
+    told = [
+        point.get("visibility", 2)
+        for one in found
+        for channel in one["channels"].values()
+        for point in channel
+    ]
+    assert {*told} == {1, 2}
+    shown = image_entries(read_evaluated(tmp_path / "eval", read_table(dataset)))
+    assert [point[4:] for image in shown for point in image["predictions"]] == [
+        [1] if flag == 1 else [] for flag in told
+    ]
 
 
 def test_the_predictions_tell_occluded_from_visible_in_every_file(

@@ -88,6 +88,7 @@ def test_scripts_insert_no_html_and_are_all_used() -> None:
         *BROWSE_SCRIPTS,
         *REPORT_SCRIPTS,
         "sweep_page.js",
+        "visibility_page.js",
     }
     for script in TEMPLATES.glob("*.js"):
         text = script.read_text(encoding="utf-8")

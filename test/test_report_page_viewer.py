@@ -173,3 +173,23 @@ def test_labels_and_predictions_differ_in_shape(browser: Browser, page: Path) ->
         "[...document.querySelectorAll('#overlay .label')].map((one) => one.getAttribute('fill'))"
     )
     assert set(fills) == {"none"}
+
+
+def test_what_is_told_of_occlusion_is_beside_the_score(browser: Browser, tmp_path: Path) -> None:
+    image = {"id": "1", "name": "a.jpg", "w": 40, "h": 30, "error": 1.0, "picture": 0}
+    found = [[0, 11, 10, 0.5, 1], [0, 30, 10, 0.25, 1], [0, 30, 20, 0.125]]
+    points = {"labels": [[0, 10, 10, 2]], "predictions": found, "lines": [[0, 0]]}
+    content = {"title": "a", "channels": [{"name": "nose", "colour": "#ffffff"}], "images": [image | points]}
+    write_page(content, [encode(".png", np.zeros((30, 40), np.uint8))], [], tmp_path / "report.html")
+    browser.open(tmp_path / "report.html", "#open=1&score=0&layers=predictions")
+    cells = "[...document.querySelectorAll('#details tbody tr')].map((row) => row.cells[2].textContent)"
+    assert browser.run(cells) == ["0.50, occluded", "0.25, occluded", "0.13"]
+    box = "document.getElementById('picture').getBoundingClientRect()"
+    left, top, width = (browser.run(f"{box}.{name}") for name in ("left", "top", "width"))
+    scale = width / 40
+    for x, y, text in (
+        (30, 10, "nose, predicted as occluded, score 0.25"),
+        (30, 20, "nose, predicted, score 0.13"),
+    ):
+        browser.mouse("mouseMoved", left + (x + 0.5) * scale, top + (y + 0.5) * scale)
+        assert browser.run("document.getElementById('readout').textContent").endswith(text)

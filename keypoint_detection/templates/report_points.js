@@ -29,6 +29,8 @@ function pointButton(channel, kind, x, y) {
   return make("th", { scope: "row" }, button);
 }
 
+const scoreCell = (point) => formatted(point[PREDICTION_SCORE], 2) + (isOccluded(point) ? ", occluded" : "");
+
 /** The labels, those that were missed first, then by their error. */
 function labelTable(image) {
   const places = [...image.labels.keys()].filter((place) => isVisibleLabel(image.labels[place]));
@@ -39,7 +41,7 @@ function labelTable(image) {
     const [channel, x, y, visibility] = image.labels[place];
     const found = image.predictions[image.found.get(place)];
     const error = make("td", found ? { text: px(errors.get(place)) } : { class: "is-missed", text: "missed" });
-    const cells = [`${x.toFixed(1)}, ${y.toFixed(1)}`, found ? formatted(found[PREDICTION_SCORE], 2) : "–"];
+    const cells = [`${x.toFixed(1)}, ${y.toFixed(1)}`, found ? scoreCell(found) : "–"];
     const head = pointButton(channel, visibility === 2 ? "visible" : "occluded", x, y);
     return make("tr", {}, head, ...cells.map((text) => make("td", { text })), error);
   });
@@ -53,7 +55,7 @@ function extraTable(image) {
   extra.sort((a, b) => (b[PREDICTION_SCORE] ?? 0) - (a[PREDICTION_SCORE] ?? 0));
   const lines = extra.slice(0, MOST_EXTRA).map((point) => {
     const [channel, x, y] = point;
-    const cells = [`${x.toFixed(1)}, ${y.toFixed(1)}`, formatted(point[PREDICTION_SCORE], 2)];
+    const cells = [`${x.toFixed(1)}, ${y.toFixed(1)}`, scoreCell(point)];
     return make("tr", {}, pointButton(channel, "cross", x, y), ...cells.map((text) => make("td", { text })));
   });
   const title = `${plural(extra.length, "prediction")} without a label`;

@@ -8,7 +8,8 @@ const NONE = "*none*";
 const LAYERS = ["labels", "predictions", "skeleton", "lines", "names", "boxes", "heatmap"];
 const LAYER_NAMES = ["labels", "predictions", "skeleton", "error lines", "names", "boxes", "heatmap"];
 
-const [LABEL_VISIBILITY, PREDICTION_SCORE] = [3, 3]; // place in a point, after channel, x and y
+// Places in a point, after channel, x and y; the visibility of a prediction is there where it is occluded.
+const [LABEL_VISIBILITY, PREDICTION_SCORE, PREDICTION_VISIBILITY] = [3, 3, 4];
 
 /** Points name their channel by its position; the name itself is understood too. */
 const positionOfChannel = new Map(channels.map(({ name }, channel) => [name, channel]));

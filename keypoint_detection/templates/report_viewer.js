@@ -71,11 +71,13 @@ function showReadout(event) {
     if (isVisibleLabel(point)) consider(point[1], point[2], () => labelText(image, place));
   });
   for (const point of image.predictions) {
-    if (isShown(point)) consider(point[1], point[2], () => `${nameOf(point[0])}, predicted, ${scoreText(point)}`);
+    if (isShown(point)) consider(point[1], point[2], () => `${nameOf(point[0])}, ${foundText(point)}, ${scoreText(point)}`);
   }
   readout.textContent = `x ${x.toFixed(1)}, y ${y.toFixed(1)}${nearest.text}`;
 }
 
+const isOccluded = (prediction) => prediction[PREDICTION_VISIBILITY] === 1;
+const foundText = (point) => (isOccluded(point) ? "predicted as occluded" : "predicted");
 const scoreText = (point) => `score ${formatted(point[PREDICTION_SCORE], 2)}`;
 
 function labelText(image, place) {
