@@ -1,6 +1,7 @@
 """The commands `visibility eval` and `visibility predict`."""
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -122,6 +123,9 @@ def run_predict(argv: list[str]) -> int:
     classifier = load_classifier(args.checkpoint, torch_device(args.accelerator))
     scenes = find_images(args.source, args.depth, output=args.output)
     options = MapOptions(args.stride_px, args.coarse, args.points, args.picture_px, args.seed)
-    predict_scenes(classifier, scenes, args.output, options)
+    unreadable = predict_scenes(classifier, scenes, args.output, options).unreadable
     print(f"written to {args.output}: maps/, predictions.csv, distances.json")
-    return 0
+    if unreadable:
+        lost = f"{len(unreadable)} image{'s' * (len(unreadable) != 1)}"
+        print(f"{lost} could not be read and were left out, see above", file=sys.stderr)
+    return 1 if unreadable else 0

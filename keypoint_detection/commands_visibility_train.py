@@ -25,10 +25,22 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "model": PointModelConfig,
     "run": PointRunConfig,
 }
+OF_SCENES = ("points_per_image", "border_px", "seed", "format", "depth_channel")
+"""Flags of make-dataset that go with scenes only."""
 
 
 def run_make_dataset(argv: list[str]) -> int:
     """Make a data set of points."""
+    parser = _make_dataset_parser()
+    args = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(OF_SCENES)))  # None: not given
+    _check_source_flags(args)
+    for name in OF_SCENES:
+        if getattr(args, name) is None:
+            setattr(args, name, parser.get_default(name))
+    return _make_dataset(args)
+
+
+def _make_dataset_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "visibility make-dataset",
         "Make a data set of points: a table of them, and the images at several scales, memory-mapped.",
@@ -42,6 +54,11 @@ def run_make_dataset(argv: list[str]) -> int:
     parser.add_argument(
         "--factors", type=count, nargs="+", default=FACTORS, help="demagnification of each level, rising"
     )
+    _add_source_flags(parser)
+    return parser
+
+
+def _add_source_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("scenes")
     group.add_argument("--points_per_image", type=count, default=500, help="points of each image, at most")
     group.add_argument(
@@ -60,10 +77,19 @@ def run_make_dataset(argv: list[str]) -> int:
         "--group_by",
         help="field of the images (such as video) or folder that is the view; default: every image by itself",
     )
-    args = parser.parse_args(argv)
+
+
+def _check_source_flags(args: argparse.Namespace) -> None:
+    """Refuse the flags of the other kind of source; those of scenes are None where they are not given."""
     if args.group_by is not None and Path(args.source).is_dir():
         raise UsageError("argument --group_by: goes with a COCO file; scenes have views")
-    return _make_dataset(args)
+    given = [name for name in OF_SCENES if getattr(args, name) is not None]
+    if given and Path(args.source).is_file():
+        flags = [f"--no-{name}" if getattr(args, name) is False else f"--{name}" for name in given]
+        raise UsageError(
+            f"argument {', '.join(flags)}: goes with a folder of scenes; all labelled keypoints of a COCO "
+            "file are points"
+        )
 
 
 def _make_dataset(args: argparse.Namespace) -> int:

@@ -56,6 +56,7 @@ LAYERS = {
     "models.heads": 3,
     "models.transfer": 3,
     "models.feature_cache": 3,
+    "visibility.factors": 1,
     "visibility.keypoint_points": 2,
     "visibility.predict_visibility": 4,
     "visibility.occlusion_scores": 4,

@@ -184,3 +184,21 @@ def test_a_configuration_that_is_no_text_is_one_line(tmp_path: Path, capsys: pyt
     path = tmp_path / "config.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     assert "config.yaml is not YAML" in error(["train", "--config", str(path)], 2, capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--format", "csv"], "--format"),
+        (["--seed", "7", "--border_px", "64"], "--border_px, --seed"),
+        (["--points_per_image", "500"], "--points_per_image"),
+        (["--no-depth_channel"], "--no-depth_channel"),
+    ],
+)
+def test_flags_of_scenes_are_refused_with_a_coco_file(
+    flags: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    json_path = str(make_occluded(tmp_path / "coco", 2, (48, 48), seed=1))
+    make = ["make-dataset", json_path, "--output", str(tmp_path / "points"), *flags]
+    assert f"argument {named}: goes with a folder of scenes" in error(make, 2, capsys)
+    assert not (tmp_path / "points").exists()

@@ -1,7 +1,6 @@
 """VisibilityClassifier: normalisation, network, loss, optimiser and scores, wired together."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from torchmetrics import CatMetric
 from keypoint_detection.metrics.binary_classification import binary_scores
 from keypoint_detection.models.optimization import RunSchedule, make_adamw, training_progress
 from keypoint_detection.models.schedules import lr_factor
+from keypoint_detection.visibility.factors import check_factors
 from keypoint_detection.visibility.network import MultiMagnificationNet
 from keypoint_detection.visibility.network_backbone import BackboneMagnificationNet
 
@@ -212,21 +212,6 @@ def make_network(options: Any) -> nn.Module:
     if options["align_features"]:
         raise ValueError(f"align_features needs the convolution blocks, got backbone_type {name!r}; drop one")
     return BackboneMagnificationNet(**sizes, **common, backbone_type=name, backbone_options=backbone_options)
-
-
-def check_factors(factors: Sequence[int], *, align_features: bool) -> None:
-    """Check the demagnification of each level.
-
-    Raises:
-        ValueError: There is none, they do not rise from 1 or more, or do not double where they need to.
-    """
-    if not factors or factors[0] < 1 or any(coarse <= fine for fine, coarse in pairwise(factors)):
-        raise ValueError(f"factors need to be rising whole numbers from 1, got {list(factors)}")
-    if align_features and any(coarse != 2 * fine for fine, coarse in pairwise(factors)):
-        raise ValueError(
-            f"align_features needs factors that double, such as 2 4 8, got {list(factors)}; change them, "
-            "or do not align"
-        )
 
 
 def _check_schedule(decay_type: str, warmup: float, final_lr_share: float) -> None:

@@ -17,6 +17,7 @@ from keypoint_detection.train.utils import free_path
 from keypoint_detection.visibility.compare import GroupComparison
 from keypoint_detection.visibility.compare_runs import write_group_comparison
 from keypoint_detection.visibility.evaluate_files import METRICS_FILE, points_hash, read_evaluation
+from keypoint_detection.visibility.factors import check_factors
 from keypoint_detection.visibility.folds_file import EVAL_FOLDER, FOLDS_FILE, FoldsRecord, read_folds
 from keypoint_detection.visibility.train import DATA_FOLDER, open_data, train
 from keypoint_detection.visibility.train_config import LAST, MACHINE_FIELDS, VisibilityTrainConfig
@@ -63,6 +64,7 @@ def cross_validate(
     _check_config(config)
     _check_output(output)
     data = data or open_data(config, output)
+    check_factors(data.pyramid.factors, align_features=config.align_features)
     views_of = planned_folds(data, folds, config.seed)
     for name, views in views_of.items():
         check_both_classes(data.without_views(views), f"training points of {name}")

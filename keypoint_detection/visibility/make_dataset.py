@@ -88,6 +88,7 @@ def make_dataset(
             image_names=table.image_names,
             on_image=lambda done, total: _show(bar, done, total),
             before_replacing=lambda: _remove(older),  # a table must not describe another pyramid
+            size_advice="give the image, its depth map and its masks one size",
         )
     _remove(path for path in older if path != points_path)
     write_source(output, scenes_folder)

@@ -1,6 +1,7 @@
 """Predict what can be seen in images: a map of P(visible) beside each, points, and how far one can see."""
 
 import csv
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from keypoint_detection.data.imageloader import load_image
 from keypoint_detection.files import atomic_write, write_json
+from keypoint_detection.predict_source import one_line
 from keypoint_detection.visibility.classifier import VisibilityClassifier
 from keypoint_detection.visibility.dense_map import DenseMap, dense_map
 from keypoint_detection.visibility.distance import DistanceEstimate, spatial_blocks, visibility_distance
 from keypoint_detection.visibility.evaluate import logits_of_points
 from keypoint_detection.visibility.evaluate_run import distance_content
 from keypoint_detection.visibility.pictures import compare_regions, draw_map, shrunken, side_by_side
+from keypoint_detection.visibility.predict_scenes_files import SceneFiles, read_scene
 from keypoint_detection.visibility.pyramid import Pyramid, build_pyramid
 from keypoint_detection.visibility.pyramid_layout import COLORS
 from keypoint_detection.visibility.sampling import sample_points
@@ -29,9 +31,9 @@ from keypoint_detection.visibility.scenes import (
     Scene,
     find_scenes,
     images_of,
-    load_depth,
-    load_labels,
 )
+
+logger = logging.getLogger("keypoint_detection")
 
 PREDICTIONS_FILE, DISTANCES_FILE, MAPS_FOLDER = "predictions.csv", "distances.json", "maps"
 COLUMNS = ("image", "kind", "x", "y", "depth_m", "p_visible")
@@ -57,11 +59,23 @@ class MapOptions:
 
 
 @dataclass(frozen=True)
+class ScenesResult:
+    """Hold what became of some images.
+
+    Attributes:
+        distances: The distance of each image by its name, as in `distances.json`.
+        unreadable: One line per image that could not be read, or whose depth map or masks could not.
+    """
+
+    distances: dict[str, dict[str, Any]]
+    unreadable: list[str]
+
+
+@dataclass(frozen=True)
 class _Seen:
     """Hold what was found in one image."""
 
     found: DenseMap
-    depth_m: NDArray[np.float32] | None
     xy: NDArray[np.float64]
     p_visible: NDArray[np.float64]
     distance: DistanceEstimate | None
@@ -72,8 +86,10 @@ def predict_scenes(
     scenes: Sequence[Scene],
     output: str | Path,
     options: MapOptions | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> ScenesResult:
     """Write a picture per image into `maps/`, `predictions.csv`, and in the end `distances.json`.
+
+    An image that cannot be read is named and left out.
 
     Args:
         classifier: In eval mode, on its device.
@@ -82,18 +98,18 @@ def predict_scenes(
         options: How densely to look.
 
     Returns:
-        The distance of each image by its name, as in `distances.json`.
+        The distances, and what could not be read.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged, or the classifier needs depth and there is none; one line.
+        ValueError: The classifier needs depth and there is none, or `output` is a file; one line.
+        OSError: What is found cannot be written.
     """
     output, options = Path(output), options or MapOptions()
     check_depths(classifier, scenes)
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output: expected a folder, got the file {output}; give another")
     pictures = _picture_paths(scenes, output / MAPS_FOLDER)
-    distances: dict[str, dict[str, Any]] = {}
+    result = ScenesResult({}, [])
     with (
         atomic_write(output / PREDICTIONS_FILE) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
@@ -101,13 +117,19 @@ def predict_scenes(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for scene in scenes:
-            seen = _see(classifier, scene, options)
-            _write_picture(pictures[scene.name], scene, seen, options)
-            writer.writerows(_rows(scene, seen))
-            distances[scene.name] = distance_content(seen.distance)
+            try:
+                read = read_scene(scene)
+            except (ValueError, OSError) as error:
+                result.unreadable.append(one_line(error))
+                logger.warning("not read: %s", result.unreadable[-1])
+                continue
+            seen = _see(classifier, scene, read, options)
+            _write_picture(pictures[scene.name], read, seen, options)
+            writer.writerows(_rows(scene, read, seen))
+            result.distances[scene.name] = distance_content(seen.distance)
             print(f"{scene.name}: {seen.distance or 'no depth, no distance'}", flush=True)
-    write_json(output / DISTANCES_FILE, distances)
-    return distances
+    write_json(output / DISTANCES_FILE, result.distances)
+    return result
 
 
 def check_depths(classifier: VisibilityClassifier, scenes: Sequence[Scene]) -> None:
@@ -183,18 +205,15 @@ def _depth_of(image: Path, depth: str | Path | None) -> Path | None:
     return path
 
 
-def _see(classifier: VisibilityClassifier, scene: Scene, options: MapOptions) -> _Seen:
+def _see(classifier: VisibilityClassifier, scene: Scene, read: SceneFiles, options: MapOptions) -> _Seen:
     """Classify a grid over the ground of an image, and points that are spread evenly over log depth."""
-    depth_m = None if scene.depth_path is None else load_depth(scene)
-    height, width = load_image(scene.image_path).shape[:2]
-    if depth_m is not None:
-        _check_hw(scene, scene.depth_path, depth_m, (height, width))
+    depth_m = read.depth_m
     has_channel = int(classifier.hparams["n_channels"]) > COLORS
     with tempfile.TemporaryDirectory() as folder:
         pyramid = build_pyramid(
             folder,
             [scene.image_path],
-            [(height, width)],
+            [read.image.shape[:2]],
             [scene.depth_path] if has_channel else None,
             classifier.hparams["factors"],
             image_names=[scene.name],
@@ -202,7 +221,7 @@ def _see(classifier: VisibilityClassifier, scene: Scene, options: MapOptions) ->
         where = None if depth_m is None else np.isfinite(depth_m)
         found = dense_map(classifier, pyramid, 0, options.stride_px, where=where, coarse=options.coarse)
         xy, p_visible, distance = _far_seen(classifier, pyramid, depth_m, options)
-    return _Seen(found, depth_m, xy, p_visible, distance)
+    return _Seen(found, xy, p_visible, distance)
 
 
 def _far_seen(
@@ -223,14 +242,6 @@ def _far_seen(
     return xy, expit(logits), distance
 
 
-def _check_hw(scene: Scene, path: Path | None, found: NDArray[Any], hw: tuple[int, int]) -> None:
-    if found.shape != hw:
-        raise ValueError(
-            f"{path}: expected {hw[0]}x{hw[1]} pixels as the image {scene.image_path}, got "
-            f"{found.shape[0]}x{found.shape[1]}"
-        )
-
-
 def _picture_paths(scenes: Sequence[Scene], folder: Path) -> Mapping[str, Path]:
     """Return a path for the picture of each image; those that differ in the ending only keep it."""
     plain = {scene.name: folder / Path(scene.name).with_suffix(".png") for scene in scenes}
@@ -238,21 +249,18 @@ def _picture_paths(scenes: Sequence[Scene], folder: Path) -> Mapping[str, Path]:
     return {name: path if times[path] == 1 else folder / f"{name}.png" for name, path in plain.items()}
 
 
-def _write_picture(path: Path, scene: Scene, seen: _Seen, options: MapOptions) -> None:
-    image = load_image(scene.image_path)
-    if scene.visible_path is not None or scene.nonvisible_path is not None:
-        labels = load_labels(scene)
-        _check_hw(scene, scene.visible_path or scene.nonvisible_path, labels, seen.found.image_hw)
-        picture = compare_regions(image, labels, seen.found, longest_px=options.picture_px)
+def _write_picture(path: Path, read: SceneFiles, seen: _Seen, options: MapOptions) -> None:
+    if read.labels is not None:
+        picture = compare_regions(read.image, read.labels, seen.found, longest_px=options.picture_px)
     else:
-        small, _ = shrunken(image, options.picture_px)
+        small, _ = shrunken(read.image, options.picture_px)
         picture = side_by_side([small, draw_map(small, seen.found)], ("image", "predicted"))
     content = cv2.imencode(".png", picture[..., ::-1])[1]
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.tobytes())  # unlike imwrite it says why it cannot
 
 
-def _rows(scene: Scene, seen: _Seen) -> Iterator[list[Any]]:
+def _rows(scene: Scene, read: SceneFiles, seen: _Seen) -> Iterator[list[Any]]:
     """Yield a row per point: of the grid of the map, then of those that the distance is made of."""
     grid = np.isfinite(seen.found.p_visible)
     for kind, xy, p_visible in (
@@ -260,6 +268,6 @@ def _rows(scene: Scene, seen: _Seen) -> Iterator[list[Any]]:
         ("distance", seen.xy, seen.p_visible),
     ):
         for (x, y), p in zip(xy.tolist(), p_visible.tolist(), strict=True):
-            depth_m = None if seen.depth_m is None else float(seen.depth_m[int(y), int(x)])
+            depth_m = None if read.depth_m is None else float(read.depth_m[int(y), int(x)])
             shown = "" if depth_m is None or not np.isfinite(depth_m) else depth_m
             yield [scene.name, kind, x, y, shown, p]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from keypoint_detection.visibility.pyramid_build import planned_layout, write_pyramid
+from keypoint_detection.visibility.pyramid_build import SIZE_ADVICE, planned_layout, write_pyramid
 from keypoint_detection.visibility.pyramid_layout import COLORS, MANIFEST, PyramidLayout, read_manifest
 
 FACTORS = (2, 4, 8, 16, 32)
@@ -117,6 +117,7 @@ def build_pyramid(
     image_names: Sequence[str] | None = None,
     on_image: Callable[[int, int], None] | None = None,
     before_replacing: Callable[[], None] | None = None,
+    size_advice: str = SIZE_ADVICE,
 ) -> Pyramid:
     """Write pre-scaled images, one image in memory at a time, and open them.
 
@@ -133,6 +134,7 @@ def build_pyramid(
         image_names: One per image, as in the table of points; None takes the paths.
         on_image: Called with the number of pictures that are done, and of all, images and depth maps alike.
         before_replacing: Called when all is written, right before it takes the place of an older pyramid.
+        size_advice: How to mend a file of another size than said.
 
     Raises:
         FileNotFoundError: An image or a depth map is missing.
@@ -143,7 +145,15 @@ def build_pyramid(
     names = [str(path) for path in image_paths] if image_names is None else list(image_names)
     layout, depth_paths = planned_layout(image_paths, names, image_hw, depth_by_image, factors)
     if not _is_built(folder, layout):
-        write_pyramid(folder, layout, image_paths, depth_paths, on_image, before_replacing=before_replacing)
+        write_pyramid(
+            folder,
+            layout,
+            image_paths,
+            depth_paths,
+            on_image,
+            before_replacing=before_replacing,
+            size_advice=size_advice,
+        )
     return open_pyramid(folder)
 
 

@@ -22,6 +22,8 @@ from keypoint_detection.visibility.pyramid_layout import FORMAT, PyramidLayout, 
 from keypoint_detection.visibility.pyramid_levels import average_blocks, average_depth, log_depth
 from keypoint_detection.visibility.scenes import Scene, load_depth
 
+SIZE_ADVICE = "give the size that the file has"
+
 BYTES_BETWEEN_RECORDS = 64_000_000
 """A build that is cut short loses so much of its work at most."""
 
@@ -98,6 +100,7 @@ def write_pyramid(
     on_image: Callable[[int, int], None] | None = None,
     *,
     before_replacing: Callable[[], None] | None = None,
+    size_advice: str = SIZE_ADVICE,
 ) -> None:
     """Write the levels of every image and depth map, then the manifest, and remove what older builds left.
 
@@ -108,6 +111,7 @@ def write_pyramid(
         depth_paths: One per depth map.
         on_image: Called with the number of pictures that are done, and of all, images and depth maps alike.
         before_replacing: Called before the manifest is written.
+        size_advice: How to mend a picture of another size.
 
     Raises:
         ValueError: A picture has another size than said, or the disk has no room.
@@ -120,7 +124,7 @@ def write_pyramid(
         handles = [stack.enter_context(_Level(folder, layout, level)) for level in range(len(layout.factors))]
         unrecorded = 0
         for picture in range(done, n_pictures):
-            for level, planes in enumerate(_planes(layout, picture, image_paths, depth_paths)):
+            for level, planes in enumerate(_planes(layout, picture, image_paths, depth_paths, size_advice)):
                 handles[level].write(picture, planes)
                 unrecorded += planes.nbytes
             if unrecorded >= BYTES_BETWEEN_RECORDS:
@@ -163,18 +167,22 @@ class _Level:
 
 
 def _planes(
-    layout: PyramidLayout, picture: int, image_paths: Sequence[str | Path], depth_paths: Sequence[Path]
+    layout: PyramidLayout,
+    picture: int,
+    image_paths: Sequence[str | Path],
+    depth_paths: Sequence[Path],
+    size_advice: str,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield one picture at every level: `[3, h, w]` of an image, `[h, w]` of a depth map."""
     if picture < len(image_paths):
         image = ImageLoader()(image_paths[picture])
-        _check_hw(image_paths[picture], image, layout.image_hw[picture])
+        _check_hw(image_paths[picture], image, layout.image_hw[picture], size_advice)
         for factor in layout.factors:
             yield average_blocks(image, factor).transpose(2, 0, 1)
         return
     path = depth_paths[picture - len(image_paths)]
     depth_m = load_depth(Scene(path.name, path.stem, path, path, None, None))
-    _check_hw(path, depth_m, layout.depth_hw[picture - len(image_paths)])
+    _check_hw(path, depth_m, layout.depth_hw[picture - len(image_paths)], size_advice)
     ln_depth, is_there = log_depth(depth_m)
     for factor in layout.factors:
         yield average_depth(ln_depth, is_there, factor)
@@ -212,10 +220,10 @@ def _size(hw: Any) -> str:
     return f"{hw[0]}x{hw[1]}"
 
 
-def _check_hw(path: str | Path, picture: NDArray[Any], hw: NDArray[np.int64]) -> None:
+def _check_hw(path: str | Path, picture: NDArray[Any], hw: NDArray[np.int64], advice: str) -> None:
     if picture.shape[:2] != tuple(hw.tolist()):
         raise ValueError(
-            f"{path}: expected {_size(hw)} pixels, got {_size(picture.shape)}; make the table anew"
+            f"{path}: expected {_size(hw)} pixels (height x width), got {_size(picture.shape)}; {advice}"
         )
 
 

@@ -177,7 +177,7 @@ def _charts(evaluation: PointEvaluation, metrics: Mapping[str, Any], rows: Seque
         charts.append(
             ("Visibility distance", "estimated against true, with 95 % intervals", _distances(known))
         )
-    wide = {"Scores by view", "Confusion"}
+    wide = {"Scores by view", *(["Confusion"] if len(counts) > 1 else [])}  # one matrix fits a phone
     return [chart_html(name, note, _drawn(draw), is_wide=name in wide) for name, note, draw in charts]
 
 

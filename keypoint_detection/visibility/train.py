@@ -21,6 +21,7 @@ from keypoint_detection.train.utils import expected_warnings_ignored, free_path,
 from keypoint_detection.utils.load_checkpoints import is_classifier_checkpoint, read_any_checkpoint
 from keypoint_detection.visibility.classifier import VisibilityClassifier
 from keypoint_detection.visibility.evaluate_run import evaluate_to_folder
+from keypoint_detection.visibility.factors import check_factors
 from keypoint_detection.visibility.folds_file import EVAL_FOLDER
 from keypoint_detection.visibility.patches import channel_statistics, make_patch_loader
 from keypoint_detection.visibility.points import PointTable
@@ -93,6 +94,7 @@ def train(
     folder = run_folder(config, checkpoint)
     content = None if checkpoint is None else _read_checkpoint(checkpoint)
     data = data or open_data(config, folder)
+    check_factors(data.pyramid.factors, align_features=config.align_features)
     views = validation_views(data, config.validation_views, config.validation_split_ratio, config.seed)
     training, validation = data.without_views(views), data.of_views(views)
     check_both_classes(training, "training points")

@@ -6,6 +6,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from keypoint_detection.train.values import OptionalText, TimeLimit, none_if_empty
+from keypoint_detection.visibility.factors import check_factors
 
 LAST = "last"
 """`--ckpt_path` that goes on with `--run_name` where it is, and begins it where it is not."""
@@ -153,13 +154,20 @@ class VisibilityTrainConfig(PointDataConfig, PointModelConfig, PointRunConfig):
         for name in LAYOUT_FIELDS if self.data is not None else ():
             if getattr(self, name) is not None:
                 raise ValueError(f"--{name} goes with --json_dataset_path; a data folder has its own")
-        if self.backbone_options and self.backbone_type is None:
-            raise ValueError("--backbone_options needs --backbone_type")
-        if self.backbone_type is None and self.patch_px & (self.patch_px - 1):
-            raise ValueError(f"--patch_px: expected a power of two such as 64 or 128, got {self.patch_px}")
+        if self.factors is not None:  # else they double, or those of the data folder are looked at
+            check_factors(self.factors, align_features=self.align_features)
+        self._check_network()
         if self.ckpt_path == LAST and self.run_name is None:
             raise ValueError("--ckpt_path last needs --run_name")
         return self
+
+    def _check_network(self) -> None:
+        if self.backbone_options and self.backbone_type is None:
+            raise ValueError("--backbone_options needs --backbone_type")
+        if self.align_features and self.backbone_type is not None:
+            raise ValueError("--align_features needs the blocks of convolutions: give no --backbone_type")
+        if self.backbone_type is None and self.patch_px & (self.patch_px - 1):
+            raise ValueError(f"--patch_px: expected a power of two such as 64 or 128, got {self.patch_px}")
 
 
 def config_to_yaml(config: VisibilityTrainConfig) -> str:

@@ -1,6 +1,7 @@
 """The folder of a data set of points: what `make-dataset` writes, and what a training reads and splits."""
 
 import json
+import logging
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keypoint_detection.data.splits import group_split
+from keypoint_detection.geometry import is_inside
 from keypoint_detection.registry import nearest_name
 from keypoint_detection.visibility.keypoint_points import points_of_coco
 from keypoint_detection.visibility.make_dataset import (
@@ -21,6 +23,8 @@ from keypoint_detection.visibility.make_dataset import (
 from keypoint_detection.visibility.points import PointTable, read_points, write_points
 from keypoint_detection.visibility.pyramid import FACTORS, Pyramid, build_pyramid, open_pyramid
 from keypoint_detection.visibility.synthetic import TRUTH_NAME
+
+logger = logging.getLogger("keypoint_detection")
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,12 @@ class PointDataset:
         return np.array([view in views for view in self.table.views], dtype=bool)[self.table.image]
 
 
-def open_dataset(folder: str | Path) -> PointDataset:
-    """Open the folder of a data set of points.
+def open_dataset(folder: str | Path, *, source: str | Path | None = None) -> PointDataset:
+    """Open the folder of a data set of points; points outside their image are reported once, with a count.
+
+    Args:
+        folder: The folder.
+        source: The file that its points come from, for that report; None means their table.
 
     Raises:
         FileNotFoundError: It is not there, or a part of it is missing.
@@ -76,9 +84,25 @@ def open_dataset(folder: str | Path) -> PointDataset:
     table, pyramid = read_points(found[0]), open_pyramid(folder / PYRAMID_FOLDER)
     if not len(table):
         raise ValueError(f"{found[0]}: expected at least one point, got none; make the data set again")
+    _tell_outside(table, source or found[0])
     images = _source(folder / SOURCE_FILE, table.image_names)
     true_m = {} if images is None else read_truth(images / TRUTH_NAME)
     return PointDataset(folder, table, pyramid, images, true_m)
+
+
+def _tell_outside(table: PointTable, path: str | Path) -> None:
+    """Say how many points lie outside their image, where patches hold little of it, or nothing."""
+    inside = is_inside(table.xy, (table.image_hw[table.image, 0], table.image_hw[table.image, 1]))
+    outside = np.flatnonzero(~inside)
+    if len(outside):
+        logger.warning(
+            "%s: %d of %d points lie outside their image and are judged by what of it is near, if anything "
+            "(first in %s)",
+            path,
+            len(outside),
+            len(table),
+            table.image_names[table.image[outside[0]]],
+        )
 
 
 def _source(path: Path, names: Sequence[str]) -> Path | None:
@@ -151,11 +175,13 @@ def make_keypoint_dataset(
         factors=factors or FACTORS,
         image_names=table.image_names,
         before_replacing=remove_older,  # a table must not describe another pyramid
+        size_advice=f"scale the labels, or correct the entry in {json_path}, as keypoint-detection doctor "
+        "--fix does",
     )
     other.unlink(missing_ok=True)
     write_source(folder, Path(json_path).parent)
     write_points(points_path, table)
-    return open_dataset(folder)
+    return open_dataset(folder, source=json_path)
 
 
 def validation_views(data: PointDataset, named: Sequence[str] | None, ratio: float, seed: int) -> list[str]:

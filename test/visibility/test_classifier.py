@@ -188,7 +188,10 @@ def test_wrong_patches_are_one_clear_line(patches: Tensor, message: str) -> None
         ({"factors": []}, r"rising whole numbers from 1, got \[\]"),
         ({"factors": [4, 2]}, r"rising whole numbers from 1, got \[4, 2\]"),
         ({"factors": [0, 2]}, r"rising whole numbers from 1, got \[0, 2\]"),
-        ({"factors": [2, 8], "align_features": True}, r"factors that double, such as 2 4 8, got \[2, 8\]"),
+        (
+            {"factors": [2, 8], "align_features": True},
+            r"factors or more that double, such as 2 4 8, got \[2, 8\]",
+        ),
         ({"channel_mean": [1.0] * 5}, "channel_mean needs 6 finite numbers.* got 5"),
         ({"channel_std": [1.0] * 5 + [float("nan")]}, "channel_std needs 6 finite numbers"),
         ({"channel_std": [-1.0] * 6}, "channel_std needs 6 finite numbers >= 0"),

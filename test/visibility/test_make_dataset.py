@@ -173,3 +173,11 @@ def test_a_table_is_always_about_the_pyramid_and_another_run_makes_the_set_whole
     fresh, _ = make_dataset(terrain, tmp_path / "fresh", **changes)
     assert path.read_bytes() == fresh.read_bytes()
     assert open_pyramid(pyramid).factors == changes["factors"]
+
+
+def test_an_image_of_another_size_than_its_depth_and_masks_is_told_how_to_mend(terrain, tmp_path):
+    scene = find_scenes(terrain)[0]
+    cv2.imwrite(str(scene.image_path), np.zeros((90, 128, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"got 90x128; give the image, its depth map and its masks one size"):
+        make_dataset(terrain, tmp_path / "set", **SMALL)
+    assert not list((tmp_path / "set").glob("points.*"))

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from point_data import make_points, tiny_config
 
+from keypoint_detection.__main__ import main
+from keypoint_detection.visibility import predict_scenes as module
 from keypoint_detection.visibility.load_classifier import load_classifier
 from keypoint_detection.visibility.predict_scenes import MapOptions, find_images, predict_scenes
 from keypoint_detection.visibility.synthetic_occluders import make_occluded
@@ -29,7 +32,7 @@ def checkpoint(folder: Path) -> Path:
 
 def test_scenes_give_maps_points_and_distances(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
     scenes = find_images([folder / "scenes"])[:2]
-    distances = predict_scenes(load_classifier(checkpoint), scenes, tmp_path, OPTIONS)
+    distances = predict_scenes(load_classifier(checkpoint), scenes, tmp_path, OPTIONS).distances
     assert list(distances) == [scene.name for scene in scenes]
     assert json.loads((tmp_path / "distances.json").read_text()) == distances
     assert all(set(one) == {"visibility_m", "interval_m", "kind"} for one in distances.values())
@@ -54,7 +57,7 @@ def test_an_image_without_depth_has_a_map_and_no_distance(tmp_path: Path) -> Non
     )
     classifier = load_classifier(train(config, is_quiet=True).last_checkpoint)
     image = next(iter(sorted((tmp_path / "coco" / "images").iterdir())))
-    (found,) = predict_scenes(classifier, find_images([image]), tmp_path / "out", OPTIONS).values()
+    (found,) = predict_scenes(classifier, find_images([image]), tmp_path / "out", OPTIONS).distances.values()
     assert found == {"visibility_m": None, "interval_m": None, "kind": "unknown"}
     picture = cv2.imread(str(tmp_path / "out" / "maps" / image.name))
     assert picture is not None
@@ -123,11 +126,53 @@ def test_depth_and_masks_of_another_size_are_named(checkpoint: Path, folder: Pat
     mask = scenes / "masks" / "view00" / "000_visible.png"
     (scenes / "masks" / "view00" / "000_nonvisible.png").unlink()
     cv2.imwrite(str(mask), np.zeros((50, 128), np.uint8))
-    with pytest.raises(ValueError, match=r"000_visible\.png: expected 96x128 pixels .*000\.png, got 50x128"):
-        predict_scenes(classifier, find_images([scenes])[:1], tmp_path / "out", OPTIONS)
+    (line,) = predict_scenes(classifier, find_images([scenes])[:1], tmp_path / "out", OPTIONS).unreadable
+    assert re.search(r"000_visible\.png: expected 96x128 pixels .*000\.png, got 50x128", line)
     depth = scenes / "depth" / "view00.npy"
     np.save(depth, np.ones((90, 128), np.float32))
-    with pytest.raises(ValueError, match=r"view00\.npy: expected 96x128 pixels .*000\.png, got 90x128"):
-        predict_scenes(classifier, find_images([scenes])[:1], tmp_path / "out", OPTIONS)
+    (line,) = predict_scenes(classifier, find_images([scenes])[:1], tmp_path / "out", OPTIONS).unreadable
+    assert re.search(r"view00\.npy: expected 96x128 pixels .*000\.png, got 90x128", line)
     with pytest.raises(ValueError, match="--output: expected a folder, got the file"):
         predict_scenes(classifier, find_images([scenes])[:1], mask, OPTIONS)
+
+
+def test_a_broken_image_is_named_and_the_others_are_done(
+    checkpoint: Path,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(folder / "scenes", tmp_path / "scenes")
+    view = tmp_path / "scenes" / "images" / "view01"
+    (view / "000.png").write_bytes(b"no picture")
+    (view / "001.png").write_bytes((view / "001.png").read_bytes()[:200])
+    np.save(tmp_path / "scenes" / "depth" / "view03.npy", np.ones((90, 128), np.float32))
+    argv = ["--checkpoint", str(checkpoint), "--source", str(tmp_path / "scenes"), "--accelerator", "cpu"]
+    argv += ["--output", str(tmp_path / "out"), "--stride_px", "32", "--points", "30"]
+    assert main(["visibility", "predict", *argv]) == 1
+    assert "4 images could not be read and were left out, see above" in capsys.readouterr().err
+    named = [line for line in caplog.messages if line.startswith("not read: ")]
+    assert [str(view / "000.png") in named[0], str(view / "001.png") in named[1]] == [True, True]
+    assert len(named) == 4
+    good = [f"images/view0{view}/00{image}.png" for view in (0, 2) for image in (0, 1)]
+    assert list(json.loads((tmp_path / "out" / "distances.json").read_text())) == good
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        assert list(dict.fromkeys(row["image"] for row in csv.DictReader(file))) == good
+    files = sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
+    written = [path.relative_to(tmp_path / "out").as_posix() for path in files]
+    assert written == ["distances.json", *(f"maps/{name}" for name in good), "predictions.csv"]
+
+
+def test_a_full_disk_is_no_broken_image(
+    checkpoint: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "_write_picture", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict_scenes(
+            load_classifier(checkpoint), find_images([folder / "scenes"])[:2], tmp_path / "out", OPTIONS
+        )
+    assert not (tmp_path / "out" / "predictions.csv").exists()

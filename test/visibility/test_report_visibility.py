@@ -17,7 +17,7 @@ LIMITS_M = (1000.0, 3000.0, 800.0)
 ODD_VIEW = "<script>alert(1)</script>"
 
 
-def evaluated(folder: Path, *, has_depth: bool = True) -> Path:
+def evaluated(folder: Path, *, has_depth: bool = True, odd_view: str = ODD_VIEW) -> Path:
     """Write 3 images and their evaluation; the third is judged worst, and its view has an odd name."""
     rng = np.random.default_rng(0)
     image = np.repeat(np.arange(3), 120)
@@ -27,7 +27,7 @@ def evaluated(folder: Path, *, has_depth: bool = True) -> Path:
     logits = np.where((image == 2) & (rng.uniform(size=360) < 0.15), -3 * margin, margin)
     table = PointTable(
         image_names=NAMES,
-        views=("near", "near", ODD_VIEW, "near"),
+        views=("near", "near", odd_view, "near"),
         image_hw=np.array([[60, 80]] * 4, np.int64),
         image=image,
         xy=rng.uniform(0, 59, (360, 2)),
@@ -147,5 +147,28 @@ def test_the_page_runs_sorts_and_fits_a_phone(page: Path, tmp_path: Path) -> Non
         assert browser.run(first) == "a/2.png"  # the longest, 3000 m
         assert browser.run("document.body.dataset.errors") == "0"
         assert [url for url in browser.requests if not url.startswith(("data:", "file:"))] == []
+    finally:
+        browser.close()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(("view", "is_cut"), [("near", False), (ODD_VIEW, True)])
+def test_one_confusion_matrix_fits_a_phone_and_several_are_legible(
+    view: str, is_cut: bool, tmp_path: Path
+) -> None:
+    page = write_report(evaluated(tmp_path, odd_view=view))
+    browser = Browser(tmp_path / "browser")
+    try:
+        browser.resize(360, 800)
+        browser.call("Page.enable")
+        browser.call("Page.navigate", url=page.as_uri())
+        browser.wait(
+            "document.readyState === 'complete' && document.querySelectorAll('.charts img').length > 2"
+        )
+        pan = "document.querySelector('.pan[aria-label=\"Confusion\"]')"
+        shown, whole = (browser.run(f"{pan}.{width}") for width in ("clientWidth", "scrollWidth"))
+        assert 250 < shown < 360
+        assert (whole > shown) == is_cut
+        assert browser.run("document.documentElement.scrollWidth") <= 360
     finally:
         browser.close()

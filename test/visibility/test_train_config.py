@@ -30,6 +30,13 @@ def test_the_yaml_is_read_back() -> None:
         ({"data": "a", "group_by": "video"}, "--group_by goes with --json_dataset_path"),
         ({"data": "a", "backbone_options": {"stride": 8}}, "needs --backbone_type"),
         ({"data": "a", "patch_px": 48}, "power of two"),
+        (
+            {"json_dataset_path": "a", "factors": [1, 3], "align_features": True},
+            r"that double, .* got \[1, 3\]",
+        ),
+        ({"json_dataset_path": "a", "factors": [4], "align_features": True}, "two factors or more"),
+        ({"json_dataset_path": "a", "factors": [4, 2]}, r"rising whole numbers from 1, got \[4, 2\]"),
+        ({"data": "a", "align_features": True, "backbone_type": "Unet"}, "give no --backbone_type"),
         ({"data": "a", "ckpt_path": "last"}, "needs --run_name"),
         ({"data": "a", "batch_size": 1}, "greater than or equal to 2"),
         ({"data": "a", "validation_split_ratio": 1.0}, "less than 1"),

@@ -164,3 +164,45 @@ def test_keypoints_that_cannot_be_used_leave_the_older_data_set(tmp_path: Path) 
     assert not (folder / "points.parquet").exists()
     with pytest.raises(ValueError, match="expected a folder for the data set, got the file"):
         make_keypoint_dataset(first, first)
+
+
+def change_coco(json_path: Path, **values: object) -> None:
+    """Change fields of the first image of a COCO file, or the first point of its first annotation."""
+    content = json.loads(json_path.read_text())
+    content["annotations"][0]["keypoints"][:3] = values.pop(
+        "point", content["annotations"][0]["keypoints"][:3]
+    )
+    content["images"][0] |= values
+    json_path.write_text(json.dumps(content))
+
+
+def test_an_image_of_another_size_than_its_entry_is_told_how_to_mend(tmp_path: Path) -> None:
+    json_path = make_occluded(tmp_path / "coco", 2, (48, 64), seed=1)
+    change_coco(json_path, width=60)
+    advice = (
+        r"expected 48x60 pixels \(height x width\), got 48x64; scale the labels, or correct the entry in "
+    )
+    with pytest.raises(ValueError, match=advice + r".*annotations\.json, as keypoint-detection doctor --fix"):
+        make_keypoint_dataset(json_path, tmp_path / "points", factors=(1, 2))
+    assert not list((tmp_path / "points").glob("points.*"))
+
+
+def test_points_outside_their_image_are_counted_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    json_path = make_occluded(tmp_path / "coco", 2, (48, 64), seed=1)
+    make_keypoint_dataset(json_path, tmp_path / "clean", factors=(1, 2))
+    assert "outside" not in caplog.text
+    change_coco(json_path, point=[1e7, 5.0, 2])
+    data = make_keypoint_dataset(json_path, tmp_path / "points", factors=(1, 2))
+    told = [line for line in caplog.messages if "outside" in line]
+    name = data.table.image_names[data.table.image[0]]
+    assert told == [
+        f"{json_path}: 1 of {len(data.table)} points lie outside their image and are judged by what of it is "
+        f"near, if anything (first in {name})"
+    ]
+    caplog.clear()
+    open_dataset(tmp_path / "points")
+    assert next(line for line in caplog.messages if "1 of" in line).startswith(
+        str(tmp_path / "points" / "points.csv")
+    )

@@ -9,9 +9,12 @@ from point_data import make_points, tiny_config
 
 from keypoint_detection.train.resume import TrainingInterrupted
 from keypoint_detection.visibility import train as training
+from keypoint_detection.visibility.cross_validation import cross_validate
 from keypoint_detection.visibility.evaluate_files import read_evaluation
 from keypoint_detection.visibility.load_classifier import load_classifier
+from keypoint_detection.visibility.make_dataset import make_dataset
 from keypoint_detection.visibility.patches import channel_statistics
+from keypoint_detection.visibility.synthetic import make_terrain
 from keypoint_detection.visibility.synthetic_occluders import make_occluded
 from keypoint_detection.visibility.train import VisibilityTrainResult, train
 from keypoint_detection.visibility.train_config import VisibilityTrainConfig
@@ -120,4 +123,18 @@ def test_what_goes_wrong_is_one_line(result: VisibilityTrainResult, points: Path
         train(tiny_config(points, root, ckpt_path=str(result.run_dir), size_hidden=8))
     with pytest.raises(FileNotFoundError, match="make-dataset"):
         train(tiny_config(tmp_path / "nothing", tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_levels_that_cannot_be_aligned_leave_nothing_behind(tmp_path: Path) -> None:
+    scenes = tmp_path / "scenes"
+    make_terrain(scenes, n_views=2, images_per_view=1, image_hw=(96, 128), seed=3)
+    make_dataset(scenes, tmp_path / "points", points_per_image=20, border_px=2, factors=(1, 3), seed=0)
+    config = tiny_config(tmp_path / "points", tmp_path / "runs", run_name="run", align_features=True)
+    with pytest.raises(ValueError, match=r"factors or more that double, such as 2 4 8, got \[1, 3\]"):
+        train(config, is_quiet=True)
+    with pytest.raises(ValueError, match=r"that double, such as 2 4 8, got \[1, 3\]"):
+        cross_validate(
+            config.model_copy(update={"run_name": None}), tmp_path / "runs" / "folds", is_quiet=True
+        )
     assert not (tmp_path / "runs").exists()
