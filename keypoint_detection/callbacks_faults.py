@@ -75,7 +75,7 @@ class FiniteLoss(Callback):
         kept = (
             f"the last good checkpoint is {self.checkpoint}" if self.checkpoint.is_file() else "none is saved"
         )
-        return f"{kept}; look at these labels, lower --learning_rate, or use --precision 32-true"
+        return f"{kept}; look at these labels, lower --learning_rate, or use --precision 32"
 
 
 def _image_names(trainer: pl.Trainer, image_id: Tensor | None) -> str:

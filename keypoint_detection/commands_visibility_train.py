@@ -2,14 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, get_args
 
-import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
 
 from keypoint_detection.command_flags import command_parser, count, count_or_none, quiet_lightning
-from keypoint_detection.registry import nearest_name
+from keypoint_detection.command_flags_config import add_config_flags, config_of_flags
 from keypoint_detection.train.cli import UsageError
 from keypoint_detection.visibility.train_config import (
     PointDataConfig,
@@ -145,28 +142,7 @@ def run_train(argv: list[str]) -> int:
 
 def add_training_flags(parser: argparse.ArgumentParser, left_out: tuple[str, ...] = ()) -> None:
     """Add a flag per field of VisibilityTrainConfig, `--config` and `--print_config`."""
-    parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; flags win over it")
-    parser.add_argument("--print_config", action="store_true", help="print the resolved YAML and stop")
-    for title, section in SECTIONS.items():
-        group = parser.add_argument_group(title)
-        for name, field in section.model_fields.items():
-            if name not in left_out:
-                _add_flag(group, name, field)
-
-
-def _add_flag(group: Any, name: str, field: FieldInfo) -> None:
-    default = field.get_default(call_default_factory=True, validated_data={})
-    text = str(field.description).replace("%", "%%")
-    text += f" (default: {default})" if default is not None and default != {} else ""
-    options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
-    kinds = (field.annotation, *get_args(field.annotation))
-    if bool in kinds:
-        options |= {"nargs": "?", "const": True, "metavar": "BOOL"}
-    elif name in ("validation_views", "factors"):
-        options |= {"nargs": "+", "metavar": name.rsplit("_", maxsplit=1)[-1].upper()}
-    else:
-        options |= {"metavar": name.rsplit("_", maxsplit=1)[-1].upper()}
-    group.add_argument(f"--{name}", **options)
+    add_config_flags(parser, SECTIONS, left_out)
 
 
 def training_config(args: argparse.Namespace) -> VisibilityTrainConfig:
@@ -175,36 +151,4 @@ def training_config(args: argparse.Namespace) -> VisibilityTrainConfig:
     Raises:
         UsageError: A value is wrong; one line.
     """
-    fields = VisibilityTrainConfig.model_fields
-    given = {name: _joined(value) for name, value in vars(args).items() if name in fields}
-    values = {**_read_yaml(args.config), **given}
-    unknown = next((name for name in values if name not in fields), None)
-    if unknown is not None:
-        raise UsageError(f"unknown setting {unknown!r}.{nearest_name(unknown, fields)}")
-    try:
-        return VisibilityTrainConfig(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        message = str(first["msg"]).removeprefix("Value error, ")
-        if not first["loc"]:
-            raise UsageError(message) from None
-        raise UsageError(f"--{first['loc'][0]}: {message}; got {first['input']!r}") from None
-
-
-def _joined(value: Any) -> Any:
-    """Return the words of a flag, which a single one may hold separated by spaces or commas."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _read_yaml(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    if not Path(path).is_file():
-        raise UsageError(f"--config: no such file: {path}")
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"--config: {path} should hold 'flag: value' lines, got {type(values).__name__}")
-    return {str(name): value for name, value in values.items()}
+    return config_of_flags(args, VisibilityTrainConfig)

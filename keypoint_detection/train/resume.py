@@ -18,10 +18,10 @@ from keypoint_detection.models.backbones.backbone_factory import without_weights
 from keypoint_detection.models.optimization import optimizer_groups
 from keypoint_detection.train.config import TrainConfig, config_to_yaml
 from keypoint_detection.train.faults import remove_leftovers
+from keypoint_detection.train.resume_config import LAST
 
 logger = logging.getLogger("keypoint_detection")
 
-LAST = "last"
 _MAY_DIFFER = ("ckpt_path", "run_name", "default_root_dir", "init_weights")
 _MODEL_SETTINGS = {
     "backbone_type": "--backbone_type",

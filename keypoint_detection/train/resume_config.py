@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+LAST = "last"
+"""`--ckpt_path` that goes on with a run where it is, and begins it where it is not."""
+
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _WORDS = {
     **dict.fromkeys(("steps", "step", ""), "steps"),

@@ -13,6 +13,7 @@ from keypoint_detection.data.splits import k_folds
 from keypoint_detection.fold_scores import Resampling
 from keypoint_detection.train.cross_validation_plan import first_difference, fold_names
 from keypoint_detection.train.resume import TrainingInterrupted
+from keypoint_detection.train.resume_config import LAST
 from keypoint_detection.train.utils import free_path
 from keypoint_detection.visibility.compare import GroupComparison
 from keypoint_detection.visibility.compare_runs import write_group_comparison
@@ -20,7 +21,7 @@ from keypoint_detection.visibility.evaluate_files import METRICS_FILE, points_ha
 from keypoint_detection.visibility.factors import check_factors
 from keypoint_detection.visibility.folds_file import EVAL_FOLDER, FOLDS_FILE, FoldsRecord, read_folds
 from keypoint_detection.visibility.train import DATA_FOLDER, open_data, train
-from keypoint_detection.visibility.train_config import LAST, MACHINE_FIELDS, VisibilityTrainConfig
+from keypoint_detection.visibility.train_config import MACHINE_FIELDS, VisibilityTrainConfig
 from keypoint_detection.visibility.train_data import PointDataset, check_both_classes
 
 REFUSED = ("validation_views", "run_name", "ckpt_path")

@@ -12,8 +12,8 @@ import torch
 
 from keypoint_detection.models.backbones.backbone_factory import without_weights
 from keypoint_detection.utils.load_checkpoints import (
+    checkpoint_kind,
     is_classifier_checkpoint,
-    is_detector_checkpoint,
     read_any_checkpoint,
 )
 from keypoint_detection.visibility.classifier import VisibilityClassifier
@@ -45,8 +45,9 @@ def load_classifier(path: str | Path, device: str | torch.device = "cpu") -> Vis
     content = read_any_checkpoint(path)
     if not is_classifier_checkpoint(content):
         expected = "expected one of a visibility classifier, which `visibility train` writes"
-        if is_detector_checkpoint(content):
-            raise ValueError(f"{path} is a checkpoint of a keypoint detector; {expected}")
+        kind = checkpoint_kind(content)
+        if kind is not None:
+            raise ValueError(f"{path} is a checkpoint of a {kind}; {expected}")
         raise ValueError(f"{path} lacks settings or weights; {expected}")
     hparams = dict(content["hyper_parameters"])
     if hparams.get("backbone_options"):

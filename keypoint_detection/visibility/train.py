@@ -1,9 +1,6 @@
 """Train a visibility classifier: VisibilityTrainConfig -> points, network, Trainer -> fit, score, files."""
 
-import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +8,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 
 from keypoint_detection.callbacks_faults import FiniteLoss
-from keypoint_detection.callbacks_resume import LastCheckpoint, StoppedBySignal
+from keypoint_detection.callbacks_resume import LastCheckpoint
 from keypoint_detection.command_flags import torch_device
 from keypoint_detection.files import write_text
 from keypoint_detection.fold_scores import Resampling
 from keypoint_detection.train.faults import AtomicCheckpointIO, DurableCSVLogger, remove_leftovers
-from keypoint_detection.train.resume import TrainingInterrupted
-from keypoint_detection.train.utils import expected_warnings_ignored, free_path, set_aside
+from keypoint_detection.train.named_runs import fit, resolve_checkpoint, run_folder
+from keypoint_detection.train.utils import set_aside
 from keypoint_detection.utils.load_checkpoints import is_classifier_checkpoint, read_any_checkpoint
 from keypoint_detection.visibility.classifier import VisibilityClassifier
 from keypoint_detection.visibility.evaluate_run import evaluate_to_folder
@@ -25,7 +22,7 @@ from keypoint_detection.visibility.factors import check_factors
 from keypoint_detection.visibility.folds_file import EVAL_FOLDER
 from keypoint_detection.visibility.patches import channel_statistics, make_patch_loader
 from keypoint_detection.visibility.points import PointTable
-from keypoint_detection.visibility.train_config import LAST, VisibilityTrainConfig, config_to_yaml
+from keypoint_detection.visibility.train_config import VisibilityTrainConfig, config_to_yaml
 from keypoint_detection.visibility.train_data import (
     PointDataset,
     check_both_classes,
@@ -90,8 +87,8 @@ def train(
         ValueError: The data or a setting is wrong; one line.
         TrainingInterrupted: The user or a queue stopped the run; `last.ckpt` is kept.
     """
-    checkpoint = resolve_checkpoint(config)
-    folder = run_folder(config, checkpoint)
+    checkpoint, source = resolve_checkpoint(config), Path(config.data or config.json_dataset_path or "")
+    folder = run_folder(config, checkpoint, f"visibility-{source.stem}")
     content = None if checkpoint is None else _read_checkpoint(checkpoint)
     data = data or open_data(config, folder)
     check_factors(data.pyramid.factors, align_features=config.align_features)
@@ -110,7 +107,7 @@ def train(
         _loader(config, data, training, is_training=True),
         _loader(config, data, validation, is_training=False),
     ]
-    _fit(trainer, classifier, loaders, checkpoint)
+    fit(trainer, classifier, loaders, checkpoint)
     last, best = folder / "checkpoints" / "last.ckpt", folder / "checkpoints" / "best.ckpt"
     about = {"checkpoint": str(last), "eval_group": config.eval_group}
     metrics = evaluate_to_folder(
@@ -176,7 +173,7 @@ def make_trainer(config: VisibilityTrainConfig, folder: Path, *, is_quiet: bool)
     callbacks: list[pl.Callback] = [best, FiniteLoss(last), LastCheckpoint(last)]
     if config.max_time:
         callbacks.append(Timer(config.max_time, interval="step", verbose=False))
-    is_half_on_cpu = config.precision == "16" and config.accelerator == "cpu"
+    is_half_on_cpu = config.precision == "16" and torch_device(config.accelerator) == "cpu"
     return pl.Trainer(
         accelerator=config.accelerator,
         devices=1,
@@ -206,62 +203,6 @@ def _loader(
         num_workers=config.num_workers,
         patch_px=config.patch_px,
     )
-
-
-def _fit(
-    trainer: pl.Trainer, classifier: VisibilityClassifier, loaders: Sequence[Any], checkpoint: Path | None
-) -> None:
-    """Fit; a stop that was asked for becomes one line that says how to go on."""
-    try:
-        with expected_warnings_ignored():
-            trainer.fit(classifier, *loaders, ckpt_path=checkpoint, weights_only=True)
-    except (KeyboardInterrupt, SystemExit):
-        raise _interrupted(trainer, signal.SIGINT) from None
-    except StoppedBySignal as stopped:
-        raise _interrupted(trainer, stopped.number) from None
-
-
-def _interrupted(trainer: pl.Trainer, number: int) -> TrainingInterrupted:
-    last = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-    how = f"resume with --ckpt_path {last}" if last.is_file() else "no step was finished"
-    return TrainingInterrupted(f"interrupted in epoch {trainer.current_epoch}; {how}", number)
-
-
-def resolve_checkpoint(config: VisibilityTrainConfig) -> Path | None:
-    """Return the checkpoint to go on from, None to begin.
-
-    Raises:
-        FileNotFoundError: `ckpt_path` names none.
-    """
-    if config.ckpt_path is None:
-        return None
-    if config.ckpt_path == LAST:
-        last = Path(config.default_root_dir) / (config.run_name or "") / "checkpoints" / "last.ckpt"
-        return last if last.is_file() else None
-    given = Path(config.ckpt_path)
-    path = given / "checkpoints" / "last.ckpt" if given.is_dir() else given
-    if not path.is_file():
-        raise FileNotFoundError(f"--ckpt_path: expected a checkpoint, found nothing at {path}")
-    return path
-
-
-def run_folder(config: VisibilityTrainConfig, checkpoint: Path | None) -> Path:
-    """Return the folder of a run: the user's name, that of the run to go on with, or data and time.
-
-    Raises:
-        FileExistsError: It holds another run, whose files would be lost.
-    """
-    root = Path(config.default_root_dir)
-    begun = None if checkpoint is None else checkpoint.resolve().parent.parent
-    if config.run_name is None:
-        if begun is not None:
-            return begun
-        source = Path(config.data or config.json_dataset_path or "")
-        return free_path(root / f"visibility-{source.stem}-{datetime.now().strftime('%Y%m%d-%H%M%S')}")
-    folder = root / config.run_name
-    if begun != folder.resolve() and (folder / "checkpoints" / "last.ckpt").exists():
-        raise FileExistsError(f"{folder} holds an earlier run; give another --run_name, or remove it")
-    return folder
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

@@ -5,11 +5,9 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from keypoint_detection.train.resume_config import LAST
 from keypoint_detection.train.values import OptionalText, TimeLimit, none_if_empty
 from keypoint_detection.visibility.factors import check_factors
-
-LAST = "last"
-"""`--ckpt_path` that goes on with `--run_name` where it is, and begins it where it is not."""
 
 LAYOUT_FIELDS = ("factors", "group_by")
 """Settings of a pyramid that is built of a COCO file; a data folder has its own."""

@@ -235,6 +235,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(
     message = str(error.value)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert message.startswith(f"step 2 of epoch 0: expected a finite loss, got {value} on the images ")
+    assert message.endswith("use --precision 32")  # the name that every training knows
     assert f"the last good checkpoint is {last}" in message
     names = COCOKeypointsDataset(images, "flap_left")
     assert all(f"{names.file_name(number)} (id {number})" in message for number in batches[2])
