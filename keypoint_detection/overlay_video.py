@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -30,6 +30,15 @@ _BT709, _LIMITED_RANGE = 1, 1  # FFmpeg's numbers for the colours that players e
 _FINEST_TIME_BASE = Fraction(1, 90_000)
 
 Write = Callable[[NDArray[np.uint8], float], None]
+_Picture = NDArray[np.uint8]
+
+
+class _OfImage(Protocol):
+    @property
+    def image_hw(self) -> tuple[int, int]: ...
+
+
+_T = TypeVar("_T", bound=_OfImage)
 
 
 def write_overlay_video(
@@ -69,12 +78,38 @@ def write_overlay_video(
             prediction is for another size, there is none, `output` is no `.mp4` or the source itself, or
             `trail_frames` is below 0.
     """
-    output = Path(output)
-    _check_arguments(source, output, trail_frames)
+    if trail_frames < 0:
+        raise ValueError(f"expected trail_frames of 0 (no trails) or more, got {trail_frames}")
+    trail: deque[NDArray[np.float64]] = deque(maxlen=trail_frames + 1)
 
     def draw(image: NDArray[np.uint8], prediction: Prediction) -> NDArray[np.uint8]:
+        trail.append(_best_points(prediction, confidence_threshold))
+        image = draw_trails(image, np.stack(trail)) if trail_frames else image
         return draw_prediction(image, prediction, confidence_threshold, 1, skeleton=skeleton, names=names)
 
+    return write_drawn_video(source, predictions, output, draw)
+
+
+def write_drawn_video(
+    source: str | Path, found: Iterable[_T], output: Path, draw: Callable[[NDArray[np.uint8], _T], _Picture]
+) -> int:
+    """Write a video with something drawn on each frame; see `write_overlay_video`.
+
+    Args:
+        source: The video file that `found` is of.
+        found: What there is to draw, one for each frame from the first one on, taken one at a time.
+        output: A new or old `.mp4` file.
+        draw: Gets a frame, RGB uint8 `[h, w, 3]`, and what was found in it; returns another of that size.
+
+    Returns:
+        How many frames were written.
+
+    Raises:
+        FileNotFoundError: There is no such video.
+        ValueError: As for `write_overlay_video`.
+    """
+    output = Path(output)
+    _check_arguments(source, output)
     n_frames = 0
     with (
         VideoFrames(source) as video,
@@ -83,20 +118,15 @@ def write_overlay_video(
         _open_writer(temporary, video) as write,
         _Behind(write) as encoder,
     ):
-        trail: deque[NDArray[np.float64]] = deque(maxlen=trail_frames + 1)
-        for frame, prediction in _pairs(source, frames, predictions):
-            trail.append(_best_points(prediction, confidence_threshold))
-            image = draw_trails(frame.image, np.stack(trail)) if trail_frames else frame.image
-            encoder.write(draw(image, prediction), frame.time_s)
+        for frame, one in _pairs(source, frames, found):
+            encoder.write(draw(frame.image, one), frame.time_s)
             n_frames += 1
         if n_frames == 0:
             raise ValueError(f"expected a prediction for every frame of {source}, got none")
     return n_frames
 
 
-def _check_arguments(source: str | Path, output: Path, trail_frames: int) -> None:
-    if trail_frames < 0:
-        raise ValueError(f"expected trail_frames of 0 (no trails) or more, got {trail_frames}")
+def _check_arguments(source: str | Path, output: Path) -> None:
     if camera_number(source) is not None:
         raise ValueError(
             f"expected a video file to draw on, got {source}: what it showed cannot be read again"
@@ -108,8 +138,8 @@ def _check_arguments(source: str | Path, output: Path, trail_frames: int) -> Non
 
 
 def _pairs(
-    source: str | Path, frames: Iterator[Frame], predictions: Iterable[Prediction]
-) -> Iterator[tuple[Frame, Prediction]]:
+    source: str | Path, frames: Iterator[Frame], predictions: Iterable[_T]
+) -> Iterator[tuple[Frame, _T]]:
     for n_frames, prediction in enumerate(predictions):
         frame = next(frames, None)
         if frame is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from keypoint_detection.data.formats.deeplabcut_predictions import (
     write_deeplabcut_predictions,
@@ -121,9 +122,7 @@ def write_overlays(
         image = load_image(str(prediction.source), n_channels)
         enlarge = max(1, OVERLAY_SIDE_PX // max(prediction.image_hw))
         picture = draw_prediction(image, prediction, 0.0, enlarge, skeleton=skeleton, names=names)
-        content = cv2.imencode(".png", picture[..., ::-1])[1]
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content.tobytes())  # unlike imwrite it says why it cannot
+        write_picture(path, picture)
 
     predictions = (record.prediction(channel_names) for record in records)
     for _ in map_in_order(draw, _overlay_paths(folder, predictions), min(8, os.cpu_count() or 1)):
@@ -131,14 +130,31 @@ def write_overlays(
 
 
 def _overlay_paths(folder: Path, predictions: Iterable[Prediction]) -> Iterator[tuple[Path, Prediction]]:
-    """Yield a path per prediction; a name that is taken gets a number."""
     taken: dict[str, int] = {}
     for prediction in predictions:
-        stem = Path(str(prediction.source)).stem
-        name, number = stem, taken.get(stem, 1)
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken[stem] = number
-        taken.setdefault(name, 1)
-        yield folder / f"{name}.png", prediction
+        yield overlay_path(folder, str(prediction.source), taken), prediction
+
+
+def overlay_path(folder: Path, source: str, taken: dict[str, int]) -> Path:
+    """Return where the overlay of an image goes; a name that is taken gets a number.
+
+    Args:
+        folder: Of the overlays.
+        source: Path of the image.
+        taken: What the calls before have noted; empty for the first one.
+    """
+    stem = Path(source).stem
+    name, number = stem, taken.get(stem, 1)
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken[stem] = number
+    taken.setdefault(name, 1)
+    return folder / f"{name}.png"
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write an RGB picture as PNG, atomically."""
+    content = cv2.imencode(".png", picture[..., ::-1])[1]
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.tobytes())  # unlike imwrite it says why it cannot

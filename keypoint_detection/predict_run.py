@@ -67,7 +67,7 @@ def run_network(source: Source, store: PartialStore, run: NetworkRun, n_items: i
             _run(source, store, run, n_items)
     except KeyboardInterrupt:
         if not source.is_camera:
-            raise KeyboardInterrupt(_stopped(source, store, n_items)) from None
+            raise KeyboardInterrupt(store.stopped_text(n_items, is_video=source.is_video)) from None
     store.end()
 
 
@@ -156,13 +156,3 @@ def confident(prediction: Prediction, threshold: float) -> Prediction:
     """Return the prediction without the points that score less than the threshold."""
     kept = tuple(tuple(p for p in channel if p.score >= threshold) for channel in prediction.keypoints)
     return replace(prediction, keypoints=kept)
-
-
-def _stopped(source: Source, store: PartialStore, n_items: int | None) -> str:
-    done = f"{store.n_done}" if n_items is None else f"{store.n_done} of {n_items}"
-    unit = "frames" if source.is_video else "images"
-    without = " without --restart" if store.restart else ""
-    return (
-        f"interrupted; {done} {unit} are finished and kept in {store.path}, the same command{without} goes "
-        "on behind them"
-    )

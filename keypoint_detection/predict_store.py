@@ -167,6 +167,16 @@ class PartialStore:
             file.readline()
             yield from map(json.loads, file)
 
+    def stopped_text(self, n_items: int | None, *, is_video: bool) -> str:
+        """Return how to go on with a run that Ctrl-C has stopped, out of `n_items` if that is known."""
+        done = f"{self.n_done}" if n_items is None else f"{self.n_done} of {n_items}"
+        unit = "frames" if is_video else "images"
+        without = " without --restart" if self.restart else ""
+        return (
+            f"interrupted; {done} {unit} are finished and kept in {self.path}, the same command{without} "
+            "goes on behind them"
+        )
+
     def remove(self) -> None:
         """Remove the file."""
         self.__exit__()
