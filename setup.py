@@ -15,6 +15,7 @@ EXTRAS = {
     "video": ["av>=17"],
     "sleap": ["sleap-io>=0.2"],
     "dlc": ["h5py>=3.8", "pandas>=2.2", "tables>=3.9"],
+    "gaze": ["diffusers>=0.30"],
     "parquet": ["pandas>=2.2", "pyarrow>=16"],
     "fast": ["faster-coco-eval>=1.6"],
     "sweep": ["optuna>=4"],
@@ -23,6 +24,7 @@ EXTRAS = {
     "dev": [
         "av>=17",
         "build>=1.2",
+        "diffusers>=0.30",
         "h5py>=3.8",
         "hypothesis>=6.100",
         "onnx>=1.16",
@@ -35,6 +37,7 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.400",
         "pytest>=8.2",
         "ruff>=0.17,<0.18",  # the formatter changes between minor versions
+        "scikit-learn>=1.4",
         "setuptools>=77",
         "sleap-io>=0.2",
         "tables>=3.9",

@@ -18,6 +18,7 @@ from keypoint_detection.commands_data import (
 )
 from keypoint_detection.commands_doctor import run_doctor
 from keypoint_detection.commands_explain import run_explain
+from keypoint_detection.commands_gaze import run_gaze
 from keypoint_detection.commands_predict import run_predict
 from keypoint_detection.commands_report import run_report
 from keypoint_detection.commands_reproduce import run_reproduce
@@ -86,6 +87,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "subset": (run_subset, "a part of a data set"),
     "merge": (run_merge, "several data sets in one file"),
     "visibility": (run_visibility, "whether points can be seen: train on points, map images, compare"),
+    "gaze": (run_gaze, "where people in images look: train, evaluate, predict"),
     "demo": (run_demo, "draw a data set, train, score and predict"),
     "backbones": (run_backbones, "list the backbones"),
     "benchmark": (run_benchmark, "measure the speed of backbones, of a checkpoint or of metrics"),

@@ -12,6 +12,7 @@ import pytest
 
 from keypoint_detection.__main__ import main
 from keypoint_detection.data.synthetic import make_dataset
+from keypoint_detection.gaze.synthetic import make_gaze_scenes
 from keypoint_detection.models.backbones.backbone_factory import BACKBONES, backbone_options
 from keypoint_detection.registry import nearest_name
 from keypoint_detection.train.backbone_flags import backbone_flags
@@ -34,6 +35,8 @@ SHORT = {
     "visibility train": SMALL,
     "visibility cross-validate": SMALL,
     "visibility predict": ["--accelerator", "cpu"],
+    "gaze train": [*QUICK, "--sampling_steps", "2"],
+    "gaze predict": ["--accelerator", "cpu", "--samples", "2"],
 }
 
 
@@ -53,6 +56,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(path, tmp_path / "photo.png")
     make_occluded(tmp_path / "data" / "occluded", 12, seed=3)
     make_terrain(tmp_path / "scenes", n_views=4, images_per_view=1, image_hw=(96, 128), seed=3)
+    make_gaze_scenes(tmp_path / "gaze", 12, image_hw=(96, 128), seed=3)
     (tmp_path / "scripts").mkdir()
     sweep = (ROOT / "scripts" / "sweep.yaml").read_text(encoding="utf-8")
     (tmp_path / "scripts" / "sweep.yaml").write_text(sweep.replace("value: 60", "value: 1"), encoding="utf-8")
@@ -77,7 +81,7 @@ def test_commands_run_in_order(workplace: Path) -> None:
         program, command, *flags = shlex.split(line)
         assert program == "keypoint-detection"
         named = ["--run_name", "my_run"] if command == "train" and "--run_name" not in flags else []
-        full = f"{command} {flags[0]}" if command == "visibility" else command
+        full = f"{command} {flags[0]}" if command in ("visibility", "gaze") else command
         assert main([command, *flags, *SHORT.get(full, []), *named]) == 0, line
     assert (workplace / "runs/my_run/eval/metrics.json").is_file()
     assert "oks_ap" in (workplace / "runs/people/eval/metrics.json").read_text()
@@ -93,6 +97,7 @@ def test_commands_run_in_order(workplace: Path) -> None:
     assert "p_visible" in (workplace / "seen/predictions.csv").read_text()
     assert (workplace / "runs/views/comparison.png").is_file()
     assert (workplace / "horizon/distances.json").is_file()
+    assert len([path for path in (workplace / "looks/overlays").rglob("*") if path.is_file()]) == 12
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")

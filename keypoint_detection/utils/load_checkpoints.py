@@ -24,6 +24,11 @@ _UNREADABLE = (
 )
 _CUT_SHORT = errno.EINVAL  # torch seeks before the beginning of a file that ends too early
 
+_TAKEN_BY = {
+    "visibility classifier": "--visibility or to visibility.load_classifier",
+    "gaze follower": "a gaze command or to gaze.load_follower",
+}
+
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> KeypointDetector:
     """Load a detector from a checkpoint, in eval mode, without the network and without code from the file.
@@ -54,10 +59,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Keypoint
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Return the content of a Lightning checkpoint of a KeypointDetector, tensors on the CPU."""
     content = read_any_checkpoint(path)
-    if is_classifier_checkpoint(content):
+    kind = checkpoint_kind(content)
+    if kind in _TAKEN_BY:
         raise ValueError(
-            f"{path} is a checkpoint of a visibility classifier, not a checkpoint of a keypoint detector; "
-            "give it to --visibility or to visibility.load_classifier"
+            f"{path} is a checkpoint of a {kind}, not a checkpoint of a keypoint detector; give it to "
+            f"{_TAKEN_BY[kind]}"
         )
     if not is_detector_checkpoint(content):
         raise ValueError(
@@ -87,6 +93,21 @@ def is_detector_checkpoint(content: Any) -> bool:
 def is_classifier_checkpoint(content: Any) -> bool:
     """Tell whether a checkpoint is one of a VisibilityClassifier."""
     return _has_setting(content, "factors") and _has_setting(content, "channel_mean")
+
+
+def is_gaze_checkpoint(content: Any) -> bool:
+    """Tell whether a checkpoint is one of a GazeFollower."""
+    return _has_setting(content, "conditioner_options") and _has_setting(content, "decoder_options")
+
+
+def checkpoint_kind(content: Any) -> str | None:
+    """Return what a checkpoint of this package is of, such as "keypoint detector"; None for another one."""
+    kinds = {
+        "keypoint detector": is_detector_checkpoint,
+        "visibility classifier": is_classifier_checkpoint,
+        "gaze follower": is_gaze_checkpoint,
+    }
+    return next((kind for kind, is_one in kinds.items() if is_one(content)), None)
 
 
 def _has_setting(content: Any, name: str) -> bool:
