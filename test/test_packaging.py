@@ -75,7 +75,7 @@ def test_command_and_extras_are_declared(wheel: Path) -> None:
         line.split(": ")[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra")
     }
     assert extras == {
-        *("onnx", "video", "sleap", "dlc", "parquet", "fast", "sweep", "tensorboard", "rich", "dev")
+        *("onnx", "video", "sleap", "dlc", "gaze", "parquet", "fast", "sweep", "tensorboard", "rich", "dev")
     }
 
 

@@ -98,7 +98,7 @@ def test_depth_maps_add_a_branch(people: Path, tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(path), np.full((18, 24), 90, np.uint8))
     values = {"depth_folder": str(tmp_path / "depth"), "max_epochs": 1}
-    with pytest.raises(ValueError, match="use the same"):
+    with pytest.raises(ValueError, match="expected a --head_grid as the --grid has, 4 4, got 2 2"):
         train(tiny_config(people, tmp_path / "runs", **values))
     result = train(tiny_config(people, tmp_path / "runs", head_grid="4 4", **values), is_quiet=True)
     assert load_follower(result.last_checkpoint).conditioner.depth_branch is not None
