@@ -38,3 +38,4 @@ def test_ends_of_the_range_can_be_drawn(tmp_path: Path) -> None:
     draw_in_out(np.array([0.0, 1.0]), np.array([False, True]), tmp_path / "a.png")
     draw_within({"one": np.array([0.0])}, tmp_path / "b.png")
     draw_spread(np.zeros(2), np.zeros(2), tmp_path / "c.png")
+    assert all((tmp_path / name).stat().st_size > 1000 for name in ("a.png", "b.png", "c.png"))
